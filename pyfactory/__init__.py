@@ -1,0 +1,55 @@
+"""pyfactory: raw data to versioned training data, fed to GPUs as a stream that can be replayed, audited and priced.
+
+>>> import pyfactory as pf
+>>> repo = pf.Repository.open("corpus-repo")
+>>> stream = pf.Stream(repo.version("corpus", "v1"), seed=7, sequence_length=2048)
+>>> for batch in pf.DataLoader(stream, batch_size=8): ...
+
+Names are loaded when first used (PEP 562): importing pyfactory imports neither torch nor ray.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyfactory.audit import Trace as Trace
+    from pyfactory.audit import trace as trace
+    from pyfactory.errors import PyfactoryError as PyfactoryError
+    from pyfactory.factory import build as build
+    from pyfactory.factory import import_files as import_files
+    from pyfactory.ledger import Run as Run
+    from pyfactory.loader.loader import DataLoader as DataLoader
+    from pyfactory.order.recipe import Recipe as Recipe
+    from pyfactory.repo.repository import Repository as Repository
+    from pyfactory.repo.version import Version as Version
+    from pyfactory.stream.stream import Stream as Stream
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DataLoader": "pyfactory.loader.loader",
+    "PyfactoryError": "pyfactory.errors",
+    "Recipe": "pyfactory.order.recipe",
+    "Repository": "pyfactory.repo.repository",
+    "Run": "pyfactory.ledger",
+    "Stream": "pyfactory.stream.stream",
+    "Trace": "pyfactory.audit",
+    "Version": "pyfactory.repo.version",
+    "build": "pyfactory.factory",
+    "import_files": "pyfactory.factory",
+    "trace": "pyfactory.audit",
+}
+
+__all__ = [*_HOMES]  # noqa: PLE0604  # the names above, which a test freezes
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pyfactory' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

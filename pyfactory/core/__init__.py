@@ -1,0 +1,1 @@
+"""Small foundations: digests, canonical bytes, keys for random numbers, meters, durable files."""

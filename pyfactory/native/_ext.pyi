@@ -1,0 +1,54 @@
+"""Types of the C++ extension; csrc/bind says the rest."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Int64s = NDArray[np.int64]
+
+IGNORE: int
+
+def philox(counters: NDArray[np.uint32], key: int) -> NDArray[np.uint32]:
+    """Philox4x32-10 of each counter: uint32 [m, 4] -> uint32 [m, 4]."""
+
+def permute(index: _Int64s, n: int, key: int) -> _Int64s:
+    """The keyed bijection of [0, n) at each index."""
+
+def unpermute(index: _Int64s, n: int, key: int) -> _Int64s:
+    """The inverse of `permute`."""
+
+class Order:
+    """The order of a source of `samples` samples, shuffled in blocks and windows."""
+
+    def __init__(self, samples: int, block: int, window: int, block_key: int, window_key: int) -> None: ...
+    def samples_at(self, positions: _Int64s) -> _Int64s:
+        """Position (any epoch) -> sample ordinal."""
+
+    def positions_of(self, samples: _Int64s, epochs: _Int64s) -> _Int64s:
+        """Sample ordinal and epoch -> position."""
+
+class ShardSet:
+    """Open token shards by number."""
+
+    def __init__(self) -> None: ...
+    def add(self, shard: int, tokens: NDArray[np.unsignedinteger], documents: _Int64s) -> None:
+        """Hold a shard: tokens [n] of 1, 2 or 4 bytes, document bounds int64 [rows + 1]."""
+
+    def remove(self, shard: int) -> None:
+        """Let go of a shard, once nobody reads it."""
+
+    def __contains__(self, shard: int) -> bool: ...
+    def fill(
+        self,
+        shard: _Int64s,
+        first: _Int64s,
+        count: _Int64s,
+        offsets: _Int64s,
+        length: int,
+        *,
+        input_ids: _Int64s | None = None,
+        targets: _Int64s | None = None,
+        position_ids: _Int64s | None = None,
+        doc_ids: NDArray[np.int32] | None = None,
+        cu_seqlens: bool = False,
+    ) -> tuple[NDArray[np.int32] | None, int]:
+        """Fill the given arrays [samples, length]; return cu_seqlens (if wanted) and the longest document."""

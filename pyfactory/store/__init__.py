@@ -1,0 +1,1 @@
+"""Bytes by key: one interface, and the places where bytes can live."""

@@ -1,0 +1,228 @@
+"""A store in a bucket: S3, Google Cloud Storage and Azure, through obstore (the only module that knows it).
+
+Credentials come from where each cloud's own tools find them (environment, instance role), never from the URL, and what
+the service says is cut down to what cannot contain them.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import obstore
+import obstore.exceptions
+import obstore.store
+
+from pyfactory.core.digest import Buffer
+from pyfactory.core.durable import translate_os_error
+from pyfactory.errors import (
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    PyfactoryError,
+    ReadOnlyError,
+    UnavailableError,
+)
+from pyfactory.store.base import Scratch, check_key, check_prefix, check_range, is_key_segment
+
+__all__ = ["CloudStore", "translate_cloud_error"]
+
+_KEYS_PER_LIST_CHUNK = 1_000
+_COLLISIONS = 4  # after which a writer gives up
+_CREDENTIALS = "check the credentials of this cloud in the environment"
+_MEANING: dict[type[obstore.exceptions.BaseError], tuple[type[PyfactoryError], str]] = {
+    obstore.exceptions.AlreadyExistsError: (ConflictError, "look again, then retry"),
+    obstore.exceptions.PreconditionError: (ConflictError, "look again, then retry"),
+    obstore.exceptions.NotModifiedError: (ConflictError, "look again, then retry"),
+    obstore.exceptions.NotFoundError: (NotFoundError, "check bucket and prefix"),
+    obstore.exceptions.InvalidPathError: (InvalidInputError, ""),
+    obstore.exceptions.UnknownConfigurationKeyError: (InvalidInputError, ""),
+    obstore.exceptions.PermissionDeniedError: (ReadOnlyError, _CREDENTIALS),
+    obstore.exceptions.UnauthenticatedError: (ReadOnlyError, _CREDENTIALS),
+    obstore.exceptions.NotSupportedError: (UnavailableError, "this kind of store cannot hold a repository"),
+    obstore.exceptions.GenericError: (UnavailableError, "check network and service, then run the command again"),
+    obstore.exceptions.JoinError: (UnavailableError, "run the command again"),
+    obstore.exceptions.BaseError: (UnavailableError, "run the command again"),
+}
+_BY_STATUS: dict[str, type[obstore.exceptions.BaseError]] = {
+    "401": obstore.exceptions.UnauthenticatedError,
+    "403": obstore.exceptions.PermissionDeniedError,
+    "404": obstore.exceptions.NotFoundError,
+}
+
+
+class CloudStore:
+    """Bytes by key in a bucket, below the prefix that the URL names.
+
+    Args:
+        url: Such as `s3://bucket/prefix`, without credentials and options.
+        backend: What obstore made for it; by default it is made from the URL.
+
+    Raises:
+        InvalidInputError: The URL cannot be understood, holds credentials or lacks settings such as Azure's account.
+    """
+
+    def __init__(self, url: str, backend: obstore.store.ObjectStore | None = None) -> None:
+        _check_url(url)
+        self.url = url.rstrip("/")
+        self._given = backend
+        self._scratch = Scratch()
+        if backend is None:
+            with translate_cloud_error(url, fallback=InvalidInputError):
+                backend = obstore.store.from_url(url)
+        self._backend = backend
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel as a URL: credentials are found anew where this arrives."""
+        return (CloudStore, (self.url,) if self._given is None else (self.url, self._given))
+
+    def get(self, key: str) -> bytes:
+        """Return the whole object."""
+        with self._at(key):
+            return obstore.get(self._backend, key).bytes().to_bytes()
+
+    def get_range(self, key: str, start: int, stop: int) -> bytes:
+        """Return bytes start (included) to stop (excluded)."""
+        check_range(key, start, stop)
+        if start == stop:  # which the services do not answer
+            check_range(key, start, stop, self._known_size(key))
+            return b""
+        try:
+            with self._at(key):
+                content = obstore.get_range(self._backend, key, start=start, end=stop).to_bytes()
+        except UnavailableError:  # what a service says of a range beyond the end
+            check_range(key, start, stop, self._known_size(key))
+            raise
+        if len(content) != stop - start:
+            check_range(key, start, stop, start + len(content))
+        return content
+
+    def size(self, key: str) -> int | None:
+        """Return the object's size in bytes, or None when there is no such object."""
+        try:
+            with self._at(key):
+                return obstore.head(self._backend, key)["size"]
+        except NotFoundError:
+            return None
+
+    def create(self, key: str, content: Buffer) -> bool:
+        """Store an object under a key that must be free; return False when it is taken."""
+        for _ in range(_COLLISIONS):
+            try:
+                with self._at(key):
+                    obstore.put(self._backend, key, content, mode="create")
+                    return True
+            except ConflictError:
+                # S3 answers 409 when writers collide and nothing has landed; obstore calls that "already exists" too.
+                if self.size(key) is not None:
+                    return False
+        raise UnavailableError(f"{self.url}/{key}: writers collide and the service takes none of them", hint="retry")
+
+    def create_from_file(self, key: str, path: Path) -> bool:
+        """Do as `create` with the content of a local file, which is sent from a memory map and then removed."""
+        check_key(key)
+        with translate_os_error(path):
+            with path.open("rb") as file:
+                if file.seek(0, 2) == 0:  # which cannot be mapped
+                    created = self.create(key, b"")
+                else:
+                    created = self.create(key, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+            path.unlink()
+        return created
+
+    def replace(self, key: str, content: Buffer) -> None:
+        """Store an object whether or not the key is taken, atomically."""
+        with self._at(key):
+            obstore.put(self._backend, key, content, mode="overwrite")
+
+    def delete(self, key: str) -> None:
+        """Remove an object; an absent one is fine."""
+        try:
+            with self._at(key):
+                obstore.delete(self._backend, key)
+        except NotFoundError:
+            return
+
+    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield (key, size in bytes) of all objects below a folder, ascending; holds all of them in memory."""
+        folder = check_prefix(prefix)
+        found = []
+        with translate_cloud_error(f"{self.url}/{folder}"):
+            for chunk in obstore.list(self._backend, folder or None, chunk_size=_KEYS_PER_LIST_CHUNK):
+                found += [(meta["path"], meta["size"]) for meta in chunk]
+        found.sort()  # not every service lists in order
+        return ((key, size) for key, size in found if all(map(is_key_segment, key.split("/"))))
+
+    def path(self, key: str) -> Path | None:
+        """Return None: there are no local files."""
+        check_key(key)
+        return None
+
+    def staging(self) -> Path:
+        """Return a folder for temporary files, removed with this store."""
+        return self._scratch.folder()
+
+    @contextmanager
+    def _at(self, key: str) -> Iterator[None]:
+        check_key(key)
+        with translate_cloud_error(f"{self.url}/{key}"):
+            yield
+
+    def _known_size(self, key: str) -> int:
+        size = self.size(key)
+        if size is None:
+            raise NotFoundError(f"{self.url} has no object {key}")
+        return size
+
+
+def _check_url(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        # Neither repeated here: this message may be logged.
+        raise InvalidInputError(
+            f"the URL of {parts.scheme}://{parts.hostname} must be bucket and prefix only", hint=_CREDENTIALS
+        )
+
+
+@contextmanager
+def translate_cloud_error(where: str, fallback: type[PyfactoryError] = UnavailableError) -> Iterator[None]:
+    """Turn whatever obstore raises into our errors, without what a credential may stand in.
+
+    `fallback` stands for obstore's GenericError. `from None`: the original text would appear in every traceback.
+    """
+    try:
+        yield
+    except PyfactoryError:
+        raise
+    except obstore.exceptions.BaseError as error:
+        meant = type(error)
+        if meant is obstore.exceptions.GenericError:
+            meant = _meant_by_status(error)
+        kind, hint = next(_MEANING[known] for known in meant.__mro__ if known in _MEANING)
+        if meant is obstore.exceptions.GenericError:
+            kind = fallback
+        raise kind(f"{where}: {_gist(error)}", hint=hint) from None
+    except FileNotFoundError:
+        raise NotFoundError(f"{where}: no such object") from None
+    except (ValueError, OverflowError, TypeError) as error:
+        raise InvalidInputError(f"{where}: {_gist(error)}") from None
+    except OSError as error:
+        raise UnavailableError(f"{where}: {_gist(error)}") from None
+
+
+def _meant_by_status(error: obstore.exceptions.BaseError) -> type[obstore.exceptions.BaseError]:
+    # Lists and deletes are all "generic", whatever the service answers.
+    status = re.search(r"status code: (\d{3})", str(error))
+    return _BY_STATUS.get(status[1] if status else "", obstore.exceptions.GenericError)
+
+
+def _gist(error: Exception) -> str:
+    text = str(error)
+    code = re.search(r"<Code>(\w+)</Code>", text)
+    line = re.split(r"[\n<]", text, maxsplit=1)[0].strip().rstrip(":")
+    line = re.sub(r"//[^\s/@]*@", "//", re.sub(r"\?\S*", "", line))
+    return f"{line} ({code[1]})" if code else line
