@@ -1,0 +1,57 @@
+"""The shuffled order of one source: position <-> sample ordinal, O(1) in time and memory, both ways.
+
+Sources of the method: a Feistel network (Luby, Rackoff 1988) with cycle walking (Black, Rogaway 2002), keyed by
+Philox4x32-10 (Salmon et al. 2011); docs/stream-spec.md has every bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyfactory.core.rng import derive_key
+from pyfactory.errors import InvalidInputError
+from pyfactory.native import Order
+
+__all__ = ["SourceOrder"]
+
+Int64s = NDArray[np.int64]
+
+
+class SourceOrder:
+    """The endless sequence of a source's samples: epoch after epoch, each in an order of its own.
+
+    Args:
+        samples: Samples of an epoch, n in [1, 2^62].
+        seed: In [0, 2^64).
+        source: Name of the source; sources of one name and size share an order.
+        block_size: Consecutive samples that move together.
+        window: Moved blocks among which samples are shuffled.
+    """
+
+    def __init__(self, samples: int, seed: int, source: str, *, block_size: int = 1, window: int = 1) -> None:
+        self.samples = samples
+        keys = (derive_key(seed, "blocks", source), derive_key(seed, "window", source))
+        self._native = Order(samples, block_size, window, *keys)
+
+    def samples_at(self, positions: Int64s) -> Int64s:
+        """Return the sample ordinal at each position: int64[m] -> int64[m]. O(1) each.
+
+        Raises:
+            InvalidInputError: A position is negative.
+        """
+        if positions.size and positions.min() < 0:
+            raise InvalidInputError(f"position {positions.min()} is negative", hint="positions begin at 0")
+        return self._native.samples_at(positions)
+
+    def positions_of(self, samples: Int64s, epochs: Int64s) -> Int64s:
+        """Return the position of each sample in its epoch: the inverse of `samples_at`. O(1) each.
+
+        Raises:
+            InvalidInputError: A sample or epoch is out of range.
+        """
+        if samples.size and not (0 <= samples.min() and samples.max() < self.samples):
+            raise InvalidInputError(f"samples are numbered from 0 to {self.samples - 1}")
+        if epochs.size and not 0 <= epochs.min() <= epochs.max() < 2**62 // self.samples + 1:
+            raise InvalidInputError("an epoch is negative or too large")
+        return self._native.positions_of(samples, epochs)

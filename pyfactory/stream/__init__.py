@@ -1,0 +1,1 @@
+"""The stream: what stands at each position of (version, seed, recipe)."""
