@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from pyfactory.errors import PyfactoryError as PyfactoryError
     from pyfactory.factory import build as build
     from pyfactory.factory import import_files as import_files
+    from pyfactory.factory import open_loader as open_loader
     from pyfactory.ledger import Run as Run
     from pyfactory.loader.loader import DataLoader as DataLoader
-    from pyfactory.order.recipe import Recipe as Recipe
     from pyfactory.repo.repository import Repository as Repository
     from pyfactory.repo.version import Version as Version
     from pyfactory.stream.stream import Stream as Stream
@@ -31,7 +31,6 @@ __version__ = "0.1.0"
 _HOMES = {
     "DataLoader": "pyfactory.loader.loader",
     "PyfactoryError": "pyfactory.errors",
-    "Recipe": "pyfactory.order.recipe",
     "Repository": "pyfactory.repo.repository",
     "Run": "pyfactory.ledger",
     "Stream": "pyfactory.stream.stream",
@@ -39,6 +38,7 @@ _HOMES = {
     "Version": "pyfactory.repo.version",
     "build": "pyfactory.factory",
     "import_files": "pyfactory.factory",
+    "open_loader": "pyfactory.factory",
     "trace": "pyfactory.audit",
 }
 

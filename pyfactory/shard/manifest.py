@@ -73,6 +73,14 @@ class Manifest:
         self._inner = _Recent(_CACHED_INNER)
         self.shards, self.rows, self.tokens, self.nbytes = self._node.totals
 
+    @property
+    def last_generation(self) -> int:
+        """Generation of the last entry, 0 in an empty table. O(log shards)."""
+        node = self._node
+        while node.level:
+            node = self._child(node, len(node.records) - 1)
+        return int(node.records["generation"][-1]) if len(node.records) else 0
+
     def entries(self) -> Iterator[Entry]:
         """Yield all entries in order, holding one leaf at a time."""
         last = b""

@@ -28,6 +28,7 @@ __all__ = [
     "check_key",
     "check_prefix",
     "check_range",
+    "is_key",
     "is_key_segment",
     "prove_put_if_absent",
 ]
@@ -98,9 +99,7 @@ class Store(Protocol):
 
 def check_key(key: str) -> str:
     """Return the key, or raise InvalidInputError when no store may hold it."""
-    segments = key.split("/")
-    fine = len(key) <= _LONGEST_KEY and all(is_key_segment(segment) for segment in segments)
-    if not fine or segments[0] == RESERVED:
+    if not is_key(key):
         raise InvalidInputError(
             f"{key!r} cannot be the key of an object",
             hint=f"segments of A-Z a-z 0-9 . _ = + @ - between slashes, no dot before any, not {RESERVED} as the first",
@@ -121,8 +120,14 @@ def check_range(key: str, start: int, stop: int, size: int | None = None) -> Non
         raise InvalidInputError(f"bytes {start} to {stop} are not a range of {key}{of}")
 
 
+def is_key(key: str) -> bool:
+    """Tell whether an object may have this key; whatever else lies in a store is litter."""
+    segments = key.split("/")
+    return len(key) <= _LONGEST_KEY and segments[0] != RESERVED and all(map(is_key_segment, segments))
+
+
 def is_key_segment(name: str) -> bool:
-    """Tell whether a name may stand between the slashes of a key; whatever else lies in a store is litter."""
+    """Tell whether a name may stand between the slashes of a key."""
     return _SEGMENT.fullmatch(name) is not None
 
 

@@ -27,7 +27,7 @@ from pyfactory.errors import (
     ReadOnlyError,
     UnavailableError,
 )
-from pyfactory.store.base import Scratch, check_key, check_prefix, check_range, is_key_segment
+from pyfactory.store.base import Scratch, check_key, check_prefix, check_range, is_key
 
 __all__ = ["CloudStore", "translate_cloud_error"]
 
@@ -155,7 +155,7 @@ class CloudStore:
             for chunk in obstore.list(self._backend, folder or None, chunk_size=_KEYS_PER_LIST_CHUNK):
                 found += [(meta["path"], meta["size"]) for meta in chunk]
         found.sort()  # not every service lists in order
-        return ((key, size) for key, size in found if all(map(is_key_segment, key.split("/"))))
+        return ((key, size) for key, size in found if is_key(key))
 
     def path(self, key: str) -> Path | None:
         """Return None: there are no local files."""

@@ -100,7 +100,7 @@ class LocalStore:
     def create_from_file(self, key: str, path: Path) -> bool:
         """Do as `create` with a local file, which is linked (copied only from another disk) and gone afterwards."""
         place = self._place(key)
-        with translate_os_error(path):
+        with translate_os_error(f"{path} into {place}"):
             try:
                 # A file from `tempfile` is private to its owner, but an object is as open as the store is.
                 path.chmod(self.root.stat().st_mode & 0o666 | 0o600)
@@ -134,7 +134,8 @@ class LocalStore:
         """Return this process's folder for temporary files, on the same disk; swept when the process is long gone."""
         folder = self._tmp / str(os.getpid())
         with translate_os_error(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            self._tmp.mkdir(exist_ok=True)
+            folder.mkdir(exist_ok=True)
         return folder
 
     @contextmanager
@@ -188,13 +189,13 @@ def _make_folder(folder: Path) -> None:
 
 
 def _read(descriptor: int, count: int) -> bytes:
-    content = bytearray()
+    content = os.read(descriptor, count)
     while len(content) < count:  # one read returns 2 GiB at most
         piece = os.read(descriptor, count - len(content))
         if not piece:
             raise OSError(errno.EIO, "the file became shorter while it was read")
         content += piece
-    return bytes(content)
+    return content
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:

@@ -29,7 +29,26 @@ class NobodyWins(MemoryStore):
         return False
 
 
-@pytest.mark.parametrize("kind", [LastWriterWins, NobodyWins])
+class EverybodyWins(MemoryStore):
+    """A store that keeps one of the contents (the lowest) and tells everybody that it is theirs."""
+
+    def create(self, key: str, content: Buffer) -> bool:
+        if super().create(key, content) or bytes(content) < self.get(key):
+            self.replace(key, content)
+        return True
+
+
+class LosersOverwrite(MemoryStore):
+    """A store that tells the truth about who was first, and then takes the others' content."""
+
+    def create(self, key: str, content: Buffer) -> bool:
+        if super().create(key, content):
+            return True
+        self.replace(key, content)
+        return False
+
+
+@pytest.mark.parametrize("kind", [LastWriterWins, NobodyWins, EverybodyWins, LosersOverwrite])
 def test_a_store_without_put_if_absent_is_refused(kind: type[MemoryStore]) -> None:
     """Catches a proof that always succeeds."""
     store = kind()

@@ -186,6 +186,8 @@ def test_a_store_that_was_removed_says_so(tmp_path: Path) -> None:
     (tmp_path / "store").rmdir()
     with pytest.raises(NotFoundError, match=str(tmp_path)):
         store.create("a/b", b"1")
+    with pytest.raises(NotFoundError, match=str(tmp_path)):
+        store.staging()
     assert not (tmp_path / "store").exists()
 
 
