@@ -1,6 +1,7 @@
 // Open shards, and the call that fills the arrays of a batch from them without the GIL.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>  // std::optional
 
 #include <memory>
 #include <optional>
@@ -111,8 +112,10 @@ class ShardSet {
     // tokens: uint8, uint16 or uint32 [n]; documents: int64 [rows + 1] ascending from 0 to n.
     void add(int64_t shard, py::array tokens, Int64s documents) {
         const int width = static_cast<int>(tokens.itemsize());
-        if (tokens.ndim() != 1 || (width != 1 && width != 2 && width != 4) || documents.size() < 1)
-            throw std::invalid_argument("a shard is one array of 1, 2 or 4 byte tokens and its document bounds");
+        const bool words = tokens.dtype().kind() == 'u' && tokens.dtype().byteorder() != '>' && width <= 4;
+        const bool packed = tokens.ndim() == 1 && (tokens.flags() & py::array::c_style);
+        if (!words || !packed || documents.size() < 1)
+            throw std::invalid_argument("a shard is one packed array of 1, 2 or 4 byte tokens and its document bounds");
         auto entry = std::make_shared<Shard>();
         entry->token_address = tokens.data();
         entry->document_address = documents.data();
@@ -133,8 +136,9 @@ class ShardSet {
                    std::optional<Int64s> input_ids, std::optional<Int64s> targets, std::optional<Int64s> position_ids,
                    std::optional<Int32s> doc_ids, bool want_cu_seqlens) const {
         const int64_t samples = offsets.size() - 1;
+        if (samples < 1 || length < 1 || length > INT32_MAX / samples)
+            throw std::invalid_argument("a batch has 1 to 2^31 - 1 tokens");
         const int64_t size = samples * length;
-        if (samples < 1 || length < 1 || size > INT32_MAX) throw std::invalid_argument("a batch has 1 to 2^31 - 1 tokens");
         std::vector<std::shared_ptr<Shard>> held;  // keeps evicted shards mapped until the copy is done
         const std::vector<pf::Piece> pieces = resolve(shard, first, count, held);
         check(pieces, offsets, length);
@@ -183,9 +187,11 @@ class ShardSet {
         const int64_t* offset = offsets.data();
         if (offset[0] != 0 || offset[offsets.size() - 1] != static_cast<int64_t>(pieces.size()))
             throw std::invalid_argument("the offsets do not cover the pieces");
+        // Before any piece is looked at: ascending offsets that end right stay within the pieces.
+        for (py::ssize_t i = 0; i + 1 < offsets.size(); ++i)
+            if (offset[i + 1] < offset[i]) throw std::invalid_argument("the offsets must ascend");
         for (py::ssize_t i = 0; i + 1 < offsets.size(); ++i) {
             int64_t total = 0;
-            if (offset[i + 1] < offset[i]) throw std::invalid_argument("the offsets must ascend");
             for (int64_t p = offset[i]; p < offset[i + 1]; ++p) total += pieces[p].length;
             if (total != length + 1) throw std::invalid_argument("a sample's pieces must hold length + 1 tokens");
         }

@@ -196,9 +196,9 @@ def _only_batch(whole: pa.Buffer, schema: pa.Schema, what: str) -> pa.RecordBatc
 
 
 def _is_compressed(message: bytes) -> bool:
-    """Tell whether a record batch message names a codec: field 3 of table RecordBatch, field 2 of Message, in Message.fbs.
+    """Tell whether a record batch message names a codec: field 3 of the RecordBatch that is field 2 of the Message.
 
-    Arrow's Python face does not tell. Arrow has verified the flatbuffer, so its offsets lead to tables.
+    Numbers are those of Arrow's Message.fbs; its Python face does not tell. Arrow has verified the flatbuffer.
     """
     header = _table_field(message, int.from_bytes(message[:4], "little"), 2)
     return bool(_table_field(message, header + int.from_bytes(message[header : header + 4], "little"), 3))

@@ -1,0 +1,134 @@
+"""Commands about data: import, build, sample."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from pyfactory.cli.output import amount, emit, line, progress, size
+from pyfactory.cli.repository import Json, Repo, author
+
+__all__ = ["register"]
+
+Branch = Annotated[str, typer.Option("--branch", help="The branch to commit to.")]
+Message = Annotated[str, typer.Option("-m", "--message", help="Why, for the log.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Threads; default all cores.")]
+
+
+class OnBadRecord(str, Enum):
+    """What to do with a record that cannot be taken."""
+
+    stop = "stop"
+    skip = "skip"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("import")(import_)
+    app.command()(build)
+    app.command()(sample)
+
+
+def import_(
+    repo: Repo,
+    table: Annotated[str, typer.Argument(help="Table to add the records to; made if it is new.")],
+    sources: Annotated[list[Path], typer.Argument(help="JSONL (.gz, .zst), Parquet or text files, or folders of them.")],
+    text: Annotated[str, typer.Option("--text", help="Field that holds the text.")] = "text",
+    id_: Annotated[str | None, typer.Option("--id", help="Field that names a record; default its content.")] = None,
+    columns: Annotated[str, typer.Option("--columns", help="More fields to keep: NAME or NAME:TYPE, by commas.")] = "",
+    glob: Annotated[str, typer.Option("--glob", help="Which files of a folder.")] = "*",
+    on_bad_record: Annotated[OnBadRecord, typer.Option(help="Stop with nothing committed, or skip and count.")] = OnBadRecord.stop,
+    branch: Branch = "main",
+    message: Message = "",
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Import raw files into a table."""
+    from pyfactory.factory import import_files
+    from pyfactory.repo.repository import Repository
+
+    with progress() as shown:
+        report = import_files(
+            Repository.open(repo),
+            table,
+            sources,
+            branch=branch,
+            message=message,
+            text=text,
+            id=id_,
+            columns=[column.strip() for column in columns.split(",") if column.strip()],
+            glob=glob,
+            on_bad_record=on_bad_record.value,
+            author=author(),
+            workers=workers,
+            progress=shown,
+        )
+    if emit(report.to_value(), as_json=as_json):
+        return
+    line(f"[green]imported[/] {amount(report.records)} records from {amount(report.files)} files into {table}")
+    for bad in report.bad[:20]:
+        line(f"  skipped {escape(bad['file'])}:{bad['line']}: {escape(bad['reason'])}")
+    if report.skipped:
+        line(f"  {amount(report.skipped)} records were skipped; the commit records them")
+    line(f"commit [yellow]{report.commit[:12]}[/] on {branch}: {table} has {amount(report.rows)} rows, {size(report.nbytes)}")
+
+
+def build(
+    repo: Repo,
+    job: Annotated[Path, typer.Argument(help="The job, a YAML file.")],
+    branch: Branch = "main",
+    message: Message = "",
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Run a job and commit its output table."""
+    from pyfactory.factory import build as run_build
+    from pyfactory.repo.repository import Repository
+
+    with progress() as shown:
+        report = run_build(
+            Repository.open(repo), job, branch=branch, message=message, author=author(), workers=workers, progress=shown
+        )
+    if emit(report.to_value(), as_json=as_json):
+        return
+    line(f"input {escape(report.input_table)}@{escape(report.resolved)} = {report.input_version[:12]}")
+    for step in report.steps:
+        dropped = ", ".join(f"{amount(count)} {reason}" for reason, count in step["dropped"].items())
+        line(f"  {step['step']}: {amount(step['rows_in'])} -> {amount(step['rows_out'])} rows{f' (dropped: {escape(dropped)})' if dropped else ''}")
+    line(f"{amount(report.computed)} tasks computed, {amount(report.reused)} reused")
+    line(f"[green]{report.table}[/] {report.version[:12]}: {amount(report.rows)} rows, {amount(report.tokens)} tokens, {size(report.nbytes)}")
+    line(f"commit [yellow]{report.commit[:12]}[/] on {branch}{'' if report.created else ' (nothing changed)'}")
+
+
+def sample(
+    repo: Repo,
+    table: Annotated[str, typer.Argument(metavar="TABLE[@REF]", help="Token table, at a branch, tag or commit.")],
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the stream.")],
+    position: Annotated[int, typer.Option("--position", help="Position in the stream.")] = 0,
+    sequence_length: Annotated[int, typer.Option("--sequence-length", help="Tokens of a sample.")] = 2048,
+    block_size: Annotated[int, typer.Option("--block-size", help="Samples that stay together.")] = 1,
+    window: Annotated[int, typer.Option("--window", help="Blocks among which samples are shuffled.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Show the text at a position of a stream, and where it comes from."""
+    from pyfactory.repo.repository import Repository
+    from pyfactory.stream.sample import describe_sample
+    from pyfactory.stream.stream import Stream
+
+    name, _, ref = table.partition("@")
+    version = Repository.open(repo).version(name, ref or "main")
+    stream = Stream(version, seed=seed, sequence_length=sequence_length, block_size=block_size, window=window)
+    shown = describe_sample(stream, position)
+    if emit(shown, as_json=as_json):
+        return
+    line(f"{name}@{shown['resolved']} = commit [yellow]{shown['commit'][:12]}[/], version {shown['version'][:12]}")
+    line(f"position {amount(position)}: epoch {shown['epoch']}, {amount(shown['samples'])} samples per epoch")
+    for piece in shown["addresses"]:
+        line(f"address: shard {piece['shard']} ({piece['digest'][:12]}), tokens {piece['first']} to {piece['first'] + piece['length']}")
+    for record in shown["records"]:
+        line(f"\n[dim]── record {escape(record['id'])}, tokens {record['start']} to {record['stop']} of {record['tokens']} ──[/]")
+        line(escape(record["text"]))

@@ -1,0 +1,101 @@
+"""What a verification finds: problems, gathered one by one, since the search goes on after each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+from pyfactory.core.digest import Digest
+from pyfactory.errors import NotFoundError, PyfactoryError
+
+__all__ = ["Findings", "Problem", "VerifyReport"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: `missing`, `corrupt` (not the bytes that were written, or not readable), `count` (two places disagree on
+            a number), `log` (the chain of operations is broken), or the kind of the error that reading ended in.
+        object: Digest of the object, or the key of what is not named by digest.
+        tables: Tables that need it, ascending; empty if it belongs to none.
+        commit: The first commit found that needs it, or None.
+        message: What is wrong and where.
+    """
+
+    kind: str
+    object: str
+    tables: tuple[str, ...]
+    commit: Digest | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """The result of a verification.
+
+    Attributes:
+        operations: Entries of the log that were read.
+        commits: Commits that were read.
+        objects: Objects that were read and compared with their digest, commits included.
+        nbytes: Their bytes.
+        problems: All that is wrong; empty when the repository is whole.
+    """
+
+    operations: int
+    commits: int
+    objects: int
+    nbytes: int
+    problems: list[Problem]
+
+
+class Findings:
+    """Problems by object, so that one damaged object that many tables share is one problem."""
+
+    def __init__(self) -> None:
+        self._problems: dict[str, list[Problem]] = {}
+
+    def add(self, kind: str, name: str, message: str, tables: Iterable[str] = (), commit: Digest | None = None) -> None:
+        """Note a problem of an object (a digest or a key)."""
+        self._problems.setdefault(name, []).append(Problem(kind, name, tuple(sorted(tables)), commit, message))
+
+    def noting(self, name: str, tables: Iterable[str] = (), commit: Digest | None = None) -> _Noting:
+        """Return a context that turns an error inside it into a problem of an object, and goes on after it."""
+        return _Noting(self, name, tables, commit)
+
+    def names(self) -> set[str]:
+        """Return the objects that have problems."""
+        return set(self._problems)
+
+    def attribute(self, name: str, tables: Iterable[str]) -> None:
+        """Add tables to the problems of an object."""
+        self._problems[name] = [
+            replace(problem, tables=tuple(sorted({*problem.tables, *tables}))) for problem in self._problems[name]
+        ]
+
+    def all(self) -> list[Problem]:
+        """Return the problems, object by object, in the order in which these were found."""
+        return [problem for problems in self._problems.values() for problem in problems]
+
+
+class _Noting:
+    def __init__(self, findings: Findings, name: str, tables: Iterable[str], commit: Digest | None) -> None:
+        self._findings = findings
+        self._where = (name, tables, commit)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, type_: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, PyfactoryError):
+            return False
+        name, tables, commit = self._where
+        missing = isinstance(error, NotFoundError) or isinstance(error.__cause__, NotFoundError)
+        kind = "missing" if missing else error.kind
+        message = error.message if name in error.message else f"{name}: {error.message}"
+        self._findings.add(kind, name, message, tables, commit)
+        return True

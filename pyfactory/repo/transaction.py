@@ -1,0 +1,135 @@
+"""Publishing: the one write that moves refs, and what it does when it is not told how it went.
+
+`create` of entry n + 1 either lands or does not, but its answer may be lost, late or wrong. So the answer is believed
+only when it says "created"; after any other, the entry is read back and its bytes, which hold a random transaction
+id, decide.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import islice
+
+from pyfactory.core.digest import NO_DIGEST, Digest
+from pyfactory.errors import ConflictError, NotFoundError, PyfactoryError, UnavailableError, UnknownOutcomeError
+from pyfactory.repo.operation import Change, Operation, View, follow, utc_now
+from pyfactory.repo.oplog import OperationLog, log_key
+from pyfactory.store.base import Store
+
+__all__ = ["check_expected", "initialise", "publish"]
+
+_TRIES = 5
+_SEARCHED = 128  # operations looked through for the one that moved a ref: enough for every race
+
+
+def initialise(log: OperationLog, who: str) -> View:
+    """Create entry 0, which changes nothing but starts the log.
+
+    Raises:
+        ConflictError: There is one already, not ours.
+        UnavailableError, UnknownOutcomeError: See `publish`.
+    """
+    operation = Operation(0, NO_DIGEST, secrets.token_hex(16), utc_now(), who, "initialise", ())
+    content = operation.to_bytes()
+    if not _place(log.store, 0, content):
+        raise ConflictError(f"{log.store.url} already holds a pyfactory repository")
+    return _done(log, None, content)
+
+
+def publish(log: OperationLog, view: View, changes: Iterable[Change], who: str, why: str) -> View:
+    """Move refs, all of them at once or none, and return the view that shows it.
+
+    Another writer's operation on other refs is no obstacle: ours is placed after it.
+
+    Args:
+        log: The log.
+        view: What the changes were decided on; a newer one is found by itself.
+        changes: The refs that move, with their old values.
+        who: Who does it.
+        why: Why.
+
+    Raises:
+        ConflictError: A ref no longer has its old value; the message says who moved it. Nothing was published.
+        UnavailableError: The store did not take the entry in several tries, and does not show it.
+        UnknownOutcomeError: The entry may or may not have landed: the store could not be read afterwards.
+        CorruptError: The log is damaged.
+    """
+    ordered = tuple(sorted(changes, key=lambda change: change.ref))
+    transaction, time = secrets.token_hex(16), utc_now()
+    while True:
+        check_expected(log, view, ordered)
+        content = Operation(view.n + 1, view.digest, transaction, time, who, why, ordered).to_bytes()
+        if _place(log.store, view.n + 1, content):
+            return _done(log, view, content)
+        newer = log.view()
+        if newer.n <= view.n:
+            raise UnavailableError(f"{log.store.url}: {log_key(view.n + 1)} was read, but now it is not there")
+        view = newer
+
+
+def check_expected(log: OperationLog, view: View, changes: Sequence[Change]) -> None:
+    """Raise ConflictError, saying who moved it, unless every ref still has its old value in the view."""
+    for change in changes:
+        found = view.refs.get(change.ref)
+        if found != change.old:
+            raise ConflictError(
+                f"{log.store.url}: {change.ref} {_moved(change.old, found)}{_by_whom(log, view, change.ref)}",
+                hint="look at what it is now, then try again",
+            )
+
+
+def _moved(expected: Digest | None, found: Digest | None) -> str:
+    if expected is None:
+        return f"exists already: it names {found}"
+    return f"no longer names {expected}, " + ("it is gone" if found is None else f"it names {found}")
+
+
+def _by_whom(log: OperationLog, view: View, ref: str) -> str:
+    with suppress(PyfactoryError):  # that it moved is what matters; who did it is a courtesy
+        for operation in islice(log.history(view), _SEARCHED):
+            if any(change.ref == ref for change in operation.changes):
+                return f"; {operation.who} moved it at {operation.time}: {operation.why}"
+    return ""
+
+
+def _place(store: Store, n: int, content: bytes) -> bool:
+    """Create entry n; return False when it is somebody else's."""
+    failure: PyfactoryError | None = None
+    for _ in range(_TRIES):
+        try:
+            if store.create(log_key(n), content):
+                return True
+        except PyfactoryError as error:
+            failure = error
+        found = _read_back(store, n, failure)
+        if found is not None:
+            return found == content
+        if failure is not None and not isinstance(failure, UnavailableError):
+            raise failure
+    why = failure or "it says that the entry exists, but it does not"
+    raise UnavailableError(
+        f"{store.url} did not take {log_key(n)} in {_TRIES} tries: {why}",
+        hint="run the command again when the store works",
+    ) from failure
+
+
+def _read_back(store: Store, n: int, failure: PyfactoryError | None) -> bytes | None:
+    try:
+        return store.get(log_key(n))
+    except NotFoundError:
+        return None
+    except PyfactoryError as error:
+        first = failure or "it was refused"
+        raise UnknownOutcomeError(
+            f"{store.url}: nobody knows whether {log_key(n)} was written: {first}, and then {error}",
+            hint="look at the log when the store works again, then rerun if the change is not there",
+        ) from error
+
+
+def _done(log: OperationLog, view: View | None, content: bytes) -> View:
+    newer = follow(view, [content], log.store.url)
+    log.remember(newer)
+    log.leave_hints(newer)
+    return newer

@@ -1,0 +1,118 @@
+"""A version: one table at one commit, with everything needed to read it and to name it for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import pyarrow as pa
+
+from pyfactory.core.digest import Digest
+from pyfactory.repo.objects import TableState
+from pyfactory.repo.resolve import Resolved
+from pyfactory.shard.layout import schema_from_value
+from pyfactory.shard.manifest import Manifest, Part
+from pyfactory.store.base import Store
+from pyfactory.store.content import Objects
+
+__all__ = ["Home", "Version"]
+
+
+class Home(Protocol):
+    """What a version needs of the repository it comes from."""
+
+    @property
+    def url(self) -> str:
+        """Where the repository is."""
+
+    @property
+    def store(self) -> Store:
+        """The bytes by key."""
+
+    @property
+    def objects(self) -> Objects:
+        """The bytes by digest."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One table at one commit. A value: it stays what it is while branches move.
+
+    Attributes:
+        repository: Where it comes from.
+        table: Name of the table.
+        state: What the table is there.
+        resolved: The name that was asked for, what it stood for, and the commit.
+    """
+
+    repository: Home
+    table: str
+    state: TableState
+    resolved: Resolved
+
+    @cached_property
+    def digest(self) -> Digest:
+        """The version digest, which names content, schema and attributes."""
+        return self.state.digest
+
+    @property
+    def commit(self) -> Digest:
+        """The commit."""
+        return self.resolved.commit
+
+    @property
+    def ref(self) -> str:
+        """The full name that was resolved: `branch/NAME`, `tag/NAME` or a commit digest."""
+        return self.resolved.ref
+
+    @property
+    def asked(self) -> str:
+        """The name that was asked for."""
+        return self.resolved.asked
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table."""
+        return self.state.rows
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the table; 0 in a raw table."""
+        return self.state.tokens
+
+    @property
+    def shards(self) -> int:
+        """Content shards of the table."""
+        return self.state.shards
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all content shards."""
+        return self.state.nbytes
+
+    @property
+    def artifacts(self) -> Mapping[str, Digest]:
+        """Objects that belong to the table, by name."""
+        return self.state.artifacts
+
+    @property
+    def attributes(self) -> Mapping[str, int | str]:
+        """Facts about the table, by name."""
+        return self.state.attributes
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns of the table."""
+        columns = [list(column) for column in self.state.schema]
+        return schema_from_value(columns, f"table {self.table!r} of commit {self.commit}")
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The shards of the table; the first access reads the root node."""
+        return Manifest(self.repository.objects, self.state.manifest)
+
+    def parts(self) -> Iterator[Part]:
+        """Yield the shards in order."""
+        return self.manifest.parts()

@@ -1,0 +1,243 @@
+"""Filling the arrays of a batch from shards, against reference.batch_of; and what is refused."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyfactory.native import IGNORE, ShardSet
+from pyfactory.native.reference import batch_of
+
+ARRAYS: dict[str, type[np.generic]] = {
+    "input_ids": np.int64,
+    "targets": np.int64,
+    "position_ids": np.int64,
+    "doc_ids": np.int32,
+}
+UNWRITTEN = -7
+
+
+@dataclass
+class Table:
+    """A table of tokens, its documents, and where its shards begin and end."""
+
+    tokens: np.ndarray
+    bounds: list[int]
+    cuts: list[int]
+
+    def shards(self) -> ShardSet:
+        found = ShardSet()
+        for i, (start, stop) in enumerate(pairwise(self.cuts)):
+            documents = [bound - start for bound in self.bounds if start <= bound <= stop]
+            found.add(100 + i, self.tokens[start:stop].copy(), np.array(documents))
+        return found
+
+    def pieces(self, firsts: list[int], length: int) -> list[np.ndarray]:
+        """shard, first, count, offsets of the runs of length + 1 tokens."""
+        found, offsets = [], [0]
+        for first in firsts:
+            for i, (start, stop) in enumerate(pairwise(self.cuts)):
+                low, high = max(first, start), min(first + length + 1, stop)
+                found += [(100 + i, low - start, high - low)] if low < high else []
+            offsets.append(len(found))
+        return [*np.array(found, np.int64).T.copy(), np.array(offsets)]
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Table:
+    """Random documents, some of one token, cut into shards at random documents."""
+    lengths = draw(st.lists(st.one_of(st.just(1), st.integers(1, 12), st.integers(1, 80)), min_size=1, max_size=30))
+    lengths[-1] += 1  # two tokens at least
+    bounds = [0, *np.cumsum(lengths).tolist()]
+    width = draw(st.sampled_from([np.uint8, np.uint16, np.uint32]))
+    random = np.random.default_rng(draw(st.integers(0, 99)))
+    tokens = random.integers(0, np.iinfo(width).max, bounds[-1], width, endpoint=True)
+    tokens[random.integers(0, len(tokens))] = np.iinfo(width).max
+    inner = draw(st.sets(st.sampled_from(bounds[1:-1]))) if len(bounds) > 2 else set()
+    return Table(tokens, bounds, [0, *sorted(inner), bounds[-1]])
+
+
+def empty(names: set[str], samples: int, length: int) -> dict[str, np.ndarray]:
+    return {name: np.full((samples, length), UNWRITTEN, ARRAYS[name]) for name in names}
+
+
+@given(st.data(), tables(), st.sets(st.sampled_from([*ARRAYS, "cu_seqlens"])))
+def test_fill_is_the_reference(drawn: st.DataObject, table: Table, fields: set[str]) -> None:
+    """Any samples, any cut into shards, any choice of outputs.
+
+    Catches signed widening, a document start on a shard's first token that is overlooked, the target behind a sample's
+    end that is not ignored, targets shifted at the seam between pieces, and outputs that depend on one another.
+    """
+    total = len(table.tokens)
+    length = drawn.draw(st.integers(1, total - 1))
+    firsts = drawn.draw(st.lists(st.integers(0, total - length - 1), min_size=1, max_size=5))
+    outputs = empty(fields & set(ARRAYS), len(firsts), length)
+    cu_seqlens, longest = table.shards().fill(
+        *table.pieces(firsts, length), length, cu_seqlens="cu_seqlens" in fields, **outputs
+    )
+    expected = batch_of(table.tokens, set(table.bounds), firsts, length)
+    for name, array in outputs.items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    assert (cu_seqlens is not None) == ("cu_seqlens" in fields)
+    if cu_seqlens is not None:
+        assert cu_seqlens.dtype == np.int32
+        assert cu_seqlens.tolist() == expected["cu_seqlens"].tolist()
+    if fields - {"input_ids"}:
+        assert longest == expected["max_seqlen"]
+
+
+def test_by_hand() -> None:
+    """Documents of 3, 1 and 4 tokens in two shards: so that the reference is held to something as well."""
+    table = Table(np.arange(10, 18, dtype=np.uint8), [0, 3, 4, 8], [0, 4, 8])
+    outputs = empty(set(ARRAYS), 2, 3)
+    cu_seqlens, longest = table.shards().fill(*table.pieces([1, 4], 3), 3, cu_seqlens=True, **outputs)
+    assert outputs["input_ids"].tolist() == [[11, 12, 13], [14, 15, 16]]
+    assert outputs["targets"].tolist() == [[12, IGNORE, IGNORE], [15, 16, 17]]
+    assert outputs["position_ids"].tolist() == [[0, 1, 0], [0, 1, 2]]
+    assert outputs["doc_ids"].tolist() == [[0, 0, 1], [0, 0, 0]]
+    assert cu_seqlens is not None and cu_seqlens.tolist() == [0, 2, 3, 6]
+    assert longest == 3 and IGNORE == -100
+
+
+def test_flat_and_shaped_outputs_are_the_same() -> None:
+    table = Table(np.arange(50, dtype=np.uint16), [0, 7, 50], [0, 7, 50])
+    shaped, flat = np.empty((3, 12), np.int64), np.empty(36, np.int64)
+    for array in (shaped, flat):
+        table.shards().fill(*table.pieces([0, 12, 24], 12), 12, input_ids=array)
+    assert shaped.ravel().tolist() == flat.tolist() == list(range(36))
+
+
+def test_shards_are_held_until_they_are_removed() -> None:
+    """Catches a set that keeps the address of an array but not the array: it would read freed memory."""
+    shards, tokens, documents = ShardSet(), np.arange(9, dtype=np.uint8), np.array([0, 9])
+    watched = weakref.ref(tokens), weakref.ref(documents)
+    shards.add(3, tokens, documents)
+    del tokens, documents
+    gc.collect()
+    assert all(ref() is not None for ref in watched) and 3 in shards
+    shards.remove(3)
+    shards.remove(3)  # gone already: fine
+    assert all(ref() is None for ref in watched) and 3 not in shards
+
+
+def test_a_shard_can_be_replaced() -> None:
+    table, out = Table(np.zeros(9, np.uint8), [0, 9], [0, 9]), np.empty(8, np.int64)
+    shards = table.shards()
+    shards.add(100, np.arange(9, dtype=np.uint32), np.array([0, 9]))
+    shards.fill(*table.pieces([0], 8), 8, input_ids=out)
+    assert out.tolist() == list(range(8))
+
+
+TABLE = Table(np.arange(20, dtype=np.uint8), [0, 5, 20], [0, 5, 20])
+# Shard 100 has 5 tokens, shard 101 has 15; the good call has two samples of 4 + 1 tokens, the second in two pieces.
+GOOD = {"shard": [101, 100, 101], "first": [0, 3, 0], "count": [5, 2, 3], "offsets": [0, 1, 3]}
+
+
+def call(length: int = 4, **changes: Any) -> dict[str, np.ndarray]:
+    outputs = empty(set(ARRAYS), 2, 4) | {k: v for k, v in changes.items() if k in ARRAYS}
+    places = [np.array(changes.get(name, good), np.int64) for name, good in GOOD.items()]
+    try:
+        TABLE.shards().fill(*places, length, cu_seqlens=True, **outputs)
+    except BaseException:
+        assert all((np.asarray(array) == UNWRITTEN).all() for array in outputs.values()), (
+            "written to, in spite of the error"
+        )
+        raise
+    return outputs
+
+
+def test_the_good_call_is_good() -> None:
+    assert call()["input_ids"].tolist() == [[5, 6, 7, 8], [3, 4, 5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "changes"),
+    [
+        (KeyError, "not open", {"shard": [101, 99, 101]}),
+        (KeyError, "not open", {"shard": [-1, 100, 101]}),
+        (IndexError, "outside", {"first": [11, 3, 0]}),
+        (IndexError, "outside", {"first": [-1, 3, 0]}),
+        (IndexError, "outside", {"first": [2**63 - 1, 3, 0]}),
+        (IndexError, "outside", {"first": [-(2**63), 3, 0]}),
+        (IndexError, "outside", {"first": [0, 4, 0]}),
+        (IndexError, "outside", {"count": [16, 2, 3]}),
+        (IndexError, "outside", {"count": [0, 2, 3]}),
+        (IndexError, "outside", {"count": [-5, 2, 3]}),
+        (IndexError, "outside", {"count": [2**63 - 1, 2, 3]}),
+        (ValueError, r"length \+ 1", {"count": [4, 2, 3]}),
+        (ValueError, r"length \+ 1", {"count": [6, 2, 3]}),
+        (ValueError, r"length \+ 1", {"offsets": [0, 2, 3]}),
+        (ValueError, r"length \+ 1", {"offsets": [0, 0, 3]}),
+        (ValueError, r"length \+ 1", {"length": 5}),
+        (ValueError, r"1 to 2\^31", {"length": 0}),
+        (ValueError, r"1 to 2\^31", {"length": -1}),
+        (ValueError, r"1 to 2\^31", {"length": 2**62}),  # times 2 samples: 0 in 64 bits, if nobody looks
+        (ValueError, r"1 to 2\^31", {"offsets": [0]}),
+        (ValueError, r"1 to 2\^31", {"offsets": []}),
+        (ValueError, "cover", {"offsets": [1, 2, 3]}),
+        (ValueError, "cover", {"offsets": [0, 1, 2]}),
+        (ValueError, "cover", {"offsets": [0, 1, 4]}),
+        (ValueError, "ascend", {"offsets": [0, 4, 3]}),
+        (ValueError, "ascend", {"offsets": [0, 2**40, 3]}),  # read far outside of the pieces, once
+        (ValueError, "ascend", {"offsets": [0, -1, 3]}),
+        (ValueError, "differ in length", {"first": [0, 3]}),
+        (ValueError, "differ in length", {"count": [5, 2, 3, 1]}),
+    ],
+    ids=str,
+)
+def test_places_that_are_wrong(error: type[Exception], match: str, changes: dict[str, Any]) -> None:
+    """Each is refused, none crashes, nothing is written. Catches a bound that is off by one or that overflows."""
+    with pytest.raises(error, match=match):
+        call(**changes)
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_outputs_that_are_wrong(name: str) -> None:
+    """Above all no silent copy: the caller's array would stay as it was."""
+    kind = ARRAYS[name]
+    frozen = np.full((2, 4), UNWRITTEN, kind)
+    frozen.flags.writeable = False
+    with pytest.raises(ValueError, match="writeable"):
+        call(**{name: frozen})
+    for shape in ((2, 5), (1, 4), (0, 4)):
+        with pytest.raises(ValueError, match="wrong size"):
+            call(**{name: np.full(shape, UNWRITTEN, kind)})
+    strided = np.full((2, 8), UNWRITTEN, kind)[:, ::2]
+    turned = np.full((4, 2), UNWRITTEN, kind).T
+    other = np.full((2, 4), UNWRITTEN, np.int64 if kind == np.int32 else np.int32)
+    swapped = np.full((2, 4), UNWRITTEN, np.dtype(kind).newbyteorder())
+    for wrong in (strided, turned, other, swapped, [[UNWRITTEN] * 4] * 2):
+        with pytest.raises(TypeError):
+            call(**{name: wrong})
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        np.arange(20, dtype=np.uint8)[::2],  # would be read as if packed
+        np.arange(10, dtype=np.uint8)[::-1],  # would be read from behind its end
+        np.zeros((2, 5), np.uint8),
+        np.zeros(10, np.uint64),
+        np.zeros(10, np.int16),
+        np.zeros(10, np.float32),
+        np.zeros(10, ">u4"),
+        np.zeros(10, "S3"),
+    ],
+    ids=lambda tokens: f"{tokens.dtype.str}{tokens.shape}{tokens.strides}",
+)
+def test_tokens_that_are_wrong(tokens: np.ndarray) -> None:
+    """A shard's array is read by address, so another layout or type would be read as something else."""
+    shards = ShardSet()
+    with pytest.raises(ValueError, match="packed array"):
+        shards.add(0, tokens, np.array([0, 10]))
+    with pytest.raises(ValueError, match="packed array"):
+        shards.add(0, np.zeros(10, np.uint8), np.empty(0, np.int64))
+    assert 0 not in shards

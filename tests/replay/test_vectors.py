@@ -1,0 +1,124 @@
+"""The package against vectors.json, which replay.py computed from docs/stream-spec.md without seeing the package.
+
+A vector never changes: another value is another stream, and needs a new version of the specification with vectors of
+its own.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pyfactory.core.rng import SPEC_VERSION, derive_key
+from pyfactory.native import ShardSet, permute, philox, unpermute
+from pyfactory.native import reference as ref
+from pyfactory.order.permutation import SourceOrder
+
+HERE = Path(__file__).parent
+REPLAY = HERE / "replay.py"
+VECTORS: dict[str, Any] = json.loads((HERE / "vectors.json").read_bytes())
+ORDER_NAMES = [f"{v['n']}-{v['block_size']}-{v['window']}-{v['seed']}" for v in VECTORS["order"]]
+
+
+def hexes(text: str) -> list[int]:
+    return [int(word, 16) for word in text.split()]
+
+
+def test_the_vectors_are_of_this_specification() -> None:
+    assert VECTORS["specification"] == SPEC_VERSION
+
+
+def test_replay_prints_the_vectors() -> None:
+    """The program that replays runs is the one that computed the vectors; it checks Random123's on the way."""
+    printed = subprocess.run([sys.executable, REPLAY, "--vectors"], capture_output=True, check=True)
+    assert printed.stdout == (HERE / "vectors.json").read_bytes()
+
+
+def test_replay_is_independent() -> None:
+    """It imports nothing but the standard library, NumPy and PyArrow."""
+    imported = set()
+    for node in ast.walk(ast.parse(REPLAY.read_bytes())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+    assert imported - set(sys.stdlib_module_names) == {"numpy", "pyarrow"}
+
+
+@pytest.mark.parametrize("vector", VECTORS["philox"])
+def test_philox(vector: dict[str, str]) -> None:
+    """Catches a wrong number of rounds, swapped words, a key that is not bumped."""
+    counter, (low, high) = hexes(vector["counter"]), hexes(vector["key"])
+    key, block = low | high << 32, hexes(vector["block"])
+    assert philox(np.array([counter], np.uint32), key).tolist() == [block]
+    assert list(ref.philox((counter[0], counter[1], counter[2], counter[3]), key)) == block
+
+
+@pytest.mark.parametrize("vector", VECTORS["philox64"])
+def test_philox64(vector: dict[str, Any]) -> None:
+    key, a, b = int(vector["key"], 16), vector["a"], vector["b"]
+    words = philox(np.array([[a % 2**32, a >> 32, b % 2**32, b >> 32]], np.uint32), key)[0].tolist()
+    assert words[0] | words[1] << 32 == ref.philox64(key, a, b) == int(vector["value"], 16)
+
+
+@pytest.mark.parametrize("vector", VECTORS["keys"])
+def test_keys(vector: dict[str, str]) -> None:
+    """Catches any other way of joining seed, purpose and table."""
+    assert derive_key(int(vector["seed"]), vector["purpose"], vector["table"]) == int(vector["key"], 16)
+
+
+@pytest.mark.parametrize("vector", VECTORS["perm"], ids=[f"{v['n']}-{v['key']}" for v in VECTORS["perm"]])
+def test_bijection(vector: dict[str, Any]) -> None:
+    """Catches every change of the network: rounds, widths of the halves, the last bit, cycle walking."""
+    n, key, xs = vector["n"], int(vector["key"], 16), vector["x"]
+    assert permute(np.array(xs), n, key).tolist() == vector["perm"]
+    assert unpermute(np.array(vector["perm"]), n, key).tolist() == xs
+    assert [ref.Bijection(n, key).forward(x) for x in xs] == vector["perm"]
+
+
+@pytest.mark.parametrize("vector", VECTORS["order"], ids=ORDER_NAMES)
+def test_order(vector: dict[str, Any]) -> None:
+    """Catches every change of the order: what keys a block or window, where the short block goes, how ranks are cut."""
+    n, block, window, table = vector["n"], vector["block_size"], vector["window"], vector["table"]
+    seed, positions = int(vector["seed"]), np.array(vector["positions"])
+    order = SourceOrder(n, seed, table, block_size=block, window=window)
+    assert order.samples_at(positions).tolist() == vector["samples"]
+    assert order.positions_of(np.array(vector["samples"]), positions // n).tolist() == vector["positions"]
+    if n < 100:
+        keys = derive_key(seed, "blocks", table), derive_key(seed, "window", table)
+        assert [ref.sample_at(p, n, block, window, *keys) for p in vector["positions"]] == vector["samples"]
+
+
+@pytest.mark.parametrize("vector", VECTORS["batch"])
+@pytest.mark.parametrize("rows", [2, 3, 10])
+def test_batch(vector: dict[str, Any], rows: int) -> None:
+    """Catches fields that mean something else, and a meaning that depends on how rows are cut into shards."""
+    length, firsts = vector["sequence_length"], [i * vector["sequence_length"] for i in vector["samples"]]
+    bounds = [0, *accumulate(vector["documents"])]
+    tokens = np.arange(bounds[-1], dtype=np.uint8)
+    cuts = [*bounds[:-1:rows], bounds[-1]]
+    shards = ShardSet()
+    for i, (start, stop) in enumerate(pairwise(cuts)):
+        shards.add(i, tokens[start:stop], np.array([b - start for b in bounds if start <= b <= stop]))
+    pieces, offsets = [], [0]
+    for first in firsts:
+        for i, (start, stop) in enumerate(pairwise(cuts)):
+            low, high = max(first, start), min(first + length + 1, stop)
+            pieces += [(i, low - start, high - low)] if low < high else []
+        offsets.append(len(pieces))
+    shape = len(firsts), length
+    arrays = {name: np.full(shape, -1, np.int64) for name in ("input_ids", "targets", "position_ids")}
+    arrays["doc_ids"] = np.full(shape, -1, np.int32)
+    columns = np.array(pieces).T.copy()
+    cu_seqlens, _ = shards.fill(*columns, np.array(offsets), length, cu_seqlens=True, **arrays)
+    by_reference = ref.batch_of(tokens, set(bounds), firsts, length)
+    for name, array in {**arrays, "cu_seqlens": cu_seqlens}.items():
+        assert array.ravel().tolist() == by_reference[name].ravel().tolist() == vector[name], name

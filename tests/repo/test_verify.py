@@ -1,0 +1,344 @@
+"""Verification finds every damaged byte, says which object and which tables, and goes on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from repo_tables import raw_part, raw_state, state_of, token_part
+
+from pyfactory.core.canonical import encode
+from pyfactory.core.digest import Digest, digest_of
+from pyfactory.errors import UnavailableError
+from pyfactory.repo.findings import Findings, Problem
+from pyfactory.repo.objects import Commit, TableState, Tree
+from pyfactory.repo.operation import Change
+from pyfactory.repo.oplog import HINT, OperationLog, log_key, summary_bytes, summary_key
+from pyfactory.repo.repository import Repository
+from pyfactory.repo.transaction import publish
+from pyfactory.repo.verify_log import LogCheck
+from pyfactory.shard.manifest import new_batch, write_manifest
+from pyfactory.shard.tree import write_tree
+from pyfactory.store.content import Objects
+from pyfactory.store.memory import MemoryStore
+from pyfactory.store.wrap import Faulty
+
+Role = dict[str, tuple[str, ...]]
+
+
+def build() -> tuple[Repository, Role]:
+    """Return a repository of every kind of object, and which tables need each object."""
+    repository = Repository.create(MemoryStore())
+    objects = repository.objects
+    shared, own = raw_part(objects, ["a", "b"]), raw_part(objects, ["c"])
+    raw, twin = state_of(objects, [shared, own]), state_of(objects, [shared])
+    tokens = state_of(objects, [token_part(objects, [[1, 2], [3]])], width=2, artifact=b"a tokenizer")
+    sources, skipped, job = (objects.put(encode([name])) for name in ("sources", "skipped", "job"))
+    imported = {"kind": "import", "table": "raw", "sources": sources, "skipped_list": skipped}
+    first = repository.commit({"raw": raw}, message="import", made_by=imported).digest
+    repository.branch("dev")
+    built = {"kind": "job", "job": job, "output": "tokens"}
+    second = repository.commit({"tokens": tokens}, message="build", made_by=built).digest
+    third = repository.commit({"twin": twin}, "dev", message="twin", made_by={"skipped_list": None}).digest
+    repository.tag("v1")
+    needs: Role = {digest: () for commit in (first, second, third) for digest in (commit, repository.load(commit).tree)}
+    needs |= {digest: ("raw",) for digest in (sources, skipped, own.shard, own.side, raw.manifest)}
+    needs |= {digest: ("raw", "twin") for digest in (shared.shard, shared.side)}
+    needs |= {twin.manifest: ("twin",), job: ("tokens",), tokens.manifest: ("tokens",)}
+    needs |= {digest: ("tokens",) for digest in tokens.artifacts.values()}
+    [part] = repository.version("tokens").parts()
+    return repository, needs | {part.shard: ("tokens",), part.side: ("tokens",)}
+
+
+def of(problems: list[Problem]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    return {problem.object: (problem.kind, problem.tables) for problem in problems}
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    repository, _ = build()
+    return repository.store  # type: ignore[return-value]
+
+
+def test_a_whole_repository_has_no_problems_and_every_object_is_read_once() -> None:
+    repository, needs = build()
+    reads: Counter[str] = Counter()
+    lists: list[str] = []
+
+    def watch(_: int, method: str, key: str) -> None:
+        if method == "get" and key.startswith("objects/"):
+            reads[key] += 1
+        if method == "list":
+            lists.append(key)
+
+    told: list[tuple[str, int]] = []
+    watched = Repository.open(Faulty(repository.store, before=watch))
+    report = watched.verify(lambda stage, done, total: told.append((stage, done)))
+    stored = dict(repository.store.list("objects"))
+    assert report.problems == []
+    assert reads == dict.fromkeys(stored, 1)
+    assert (report.objects, report.nbytes) == (len(stored), sum(stored.values()))
+    assert (report.operations, report.commits) == (6, 3)
+    assert len(stored) == len(needs), "the table of needs is complete"
+    assert told == [("verify", number + 1) for number in range(len(stored))]
+    assert lists == []
+
+
+def test_every_flipped_byte_of_an_object_is_found_and_attributed() -> None:
+    """The first, a middle and the last byte of every object, one at a time: nothing else may be reported."""
+    repository, needs = build()
+    store, objects = repository.store, repository.objects
+    for digest, tables in needs.items():
+        whole = objects.get(Digest(digest))
+        for at in {0, len(whole) // 2, len(whole) - 1}:
+            store.replace(objects.key(Digest(digest)), whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            assert of(repository.verify().problems) == {digest: ("corrupt", tables)}
+        store.replace(objects.key(Digest(digest)), whole)
+    assert repository.verify().problems == []
+
+
+def test_every_missing_object_is_found_and_attributed() -> None:
+    repository, needs = build()
+    store, objects = repository.store, repository.objects
+    for digest, tables in needs.items():
+        whole = objects.get(Digest(digest))
+        store.delete(objects.key(Digest(digest)))
+        [problem] = repository.verify().problems
+        assert (problem.kind, problem.object, problem.tables) == ("missing", digest, tables)
+        assert digest in problem.message
+        assert problem.commit is not None
+        store.create(objects.key(Digest(digest)), whole)
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    repository, needs = build()
+    leaves = [digest for digest, tables in needs.items() if tables]
+    manifests = {state.manifest for state in (*repository.tables().values(), *repository.tables("dev").values())}
+    for digest in set(leaves) - manifests:
+        repository.store.delete(repository.objects.key(Digest(digest)))
+    assert of(repository.verify().problems) == {digest: ("missing", needs[digest]) for digest in set(leaves) - manifests}
+
+
+def test_an_object_that_cannot_be_read_is_not_called_damaged() -> None:
+    repository, needs = build()
+    digest = next(digest for digest, tables in needs.items() if tables == ("raw", "twin"))
+
+    def fail(_: int, method: str, key: str) -> None:
+        if method == "get" and key.endswith(digest[2:]):
+            raise UnavailableError(f"{key}: the disk does not answer")
+
+    report = Repository.open(Faulty(repository.store, before=fail)).verify()
+    assert of(report.problems) == {digest: ("unavailable", ("raw", "twin"))}
+
+
+# The log
+
+
+def log_problems(store: MemoryStore) -> list[Problem]:
+    """Verify the log alone, without opening the repository, which a damaged log would refuse."""
+    findings = Findings()
+    LogCheck(store, findings).run()
+    return findings.all()
+
+
+def test_every_flipped_byte_of_every_entry_is_found(store: MemoryStore) -> None:
+    """Also of the last one, which no entry follows: the hint remembers its digest."""
+    for n in range(6):
+        whole = store.get(log_key(n))
+        for at in range(len(whole)):
+            store.replace(log_key(n), whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            problems = log_problems(store)
+            assert problems, f"byte {at} of entry {n}"
+            assert {problem.object for problem in problems} & {log_key(n), log_key(n + 1)}
+        store.replace(log_key(n), whole)
+    assert log_problems(store) == []
+
+
+def test_every_missing_entry_is_found(store: MemoryStore) -> None:
+    for n in range(6):
+        whole = store.get(log_key(n))
+        store.delete(log_key(n))
+        problems = log_problems(store)
+        assert any(problem.kind == "log" and problem.object in (log_key(n), log_key(n - 1)) for problem in problems), n
+        store.create(log_key(n), whole)
+    store.delete(HINT)
+    store.delete(log_key(3))
+    [problem] = log_problems(store)
+    assert problem.kind == "log" and "entries 3 to 3 are missing, though entry 4 exists" in problem.message
+
+
+def test_several_missing_entries_are_one_gap(store: MemoryStore) -> None:
+    for n in (2, 3):
+        store.delete(log_key(n))
+    [problem] = log_problems(store)
+    assert "entries 2 to 3 are missing, though entry 4 exists" in problem.message
+
+
+def test_a_log_that_lost_its_end_is_found(store: MemoryStore) -> None:
+    """The chain cannot tell: the rest of it is whole. Catches a verification that only walks what there is."""
+    for n in (4, 5):
+        store.delete(log_key(n))
+    [problem] = log_problems(store)
+    assert "the log ends at entry 3, but the hint remembers entry 5" in problem.message
+
+
+def test_swapped_entries_are_found(store: MemoryStore) -> None:
+    two, three = store.get(log_key(2)), store.get(log_key(3))
+    store.replace(log_key(2), three)
+    store.replace(log_key(3), two)
+    problems = log_problems(store)
+    assert {problem.object for problem in problems} >= {log_key(2), log_key(3)}
+    assert any("says that it is entry 3" in problem.message for problem in problems)
+
+
+def test_a_rewritten_log_is_found(store: MemoryStore) -> None:
+    """Somebody publishes another history from entry 3 on, whole in itself, and forgets the hint."""
+    hint = store.get(HINT)
+    for n in (3, 4, 5):
+        store.delete(log_key(n))
+    store.delete(HINT)
+    log = OperationLog(store)
+    for n in (3, 4, 5):
+        publish(log, log.view(), [Change(f"tag/x{n}", None, log.view().refs["branch/main"])], "Mallory", "")
+    store.replace(HINT, hint)
+    [problem] = log_problems(store)
+    assert problem.object == log_key(5) and "rewritten" in problem.message
+
+
+def test_a_tag_that_moves_is_found(store: MemoryStore) -> None:
+    log = OperationLog(store)
+    view = log.view()
+    head, other = view.refs["tag/v1"], view.refs["branch/dev"]
+    view = publish(log, view, [Change("tag/v1", head, None)], "Mallory", "")
+    view = publish(log, view, [Change("tag/v1", None, head)], "Ada", "undo")
+    assert log_problems(store) == []
+    publish(log, view, [Change("tag/v1", head, other)], "Mallory", "")
+    [problem] = log_problems(store)
+    assert "moves tag/v1, and tags never move" in problem.message
+
+
+def test_a_wrong_summary_is_found(store: MemoryStore) -> None:
+    view = OperationLog(store).view()
+    start = store.get(summary_key(0))
+    store.replace(summary_key(0), summary_bytes(replace(view, n=0, digest=digest_of(store.get(log_key(0))))))
+    [problem] = log_problems(store)
+    assert (problem.kind, problem.object) == ("log", summary_key(0))
+    store.replace(summary_key(0), b"rubbish")
+    store.replace(HINT, b"rubbish")
+    assert log_problems(store) == [], "what no reader would believe harms nobody"
+    store.replace(summary_key(0), start)
+
+
+def test_a_dead_store_ends_the_search() -> None:
+    def fail(_: int, method: str, key: str) -> None:
+        if not alive:
+            raise UnavailableError(f"{key}: the disk does not answer")
+
+    alive = [True]
+    repository = Repository.create(Faulty(MemoryStore(), before=fail))
+    alive.clear()
+    [problem] = repository.verify().problems
+    assert (problem.kind, problem.object) == ("unavailable", log_key(0))
+
+
+# Counts
+
+
+def publish_by_hand(repository: Repository, states: dict[str, TableState]) -> Digest:
+    """Commit states that `commit` refuses."""
+    objects = repository.objects
+    tree = objects.put(encode(Tree(states).to_value()))
+    commit = objects.put(encode(Commit(tree, (), "Ada", "2026-01-02T03:04:05Z", "").to_value()))
+    log = OperationLog(repository.store)
+    publish(log, log.view(), [Change("branch/main", None, commit)], "Ada", "")
+    return commit
+
+
+@pytest.mark.parametrize("wrong", [{"rows": 3}, {"tokens": 4}, {"nbytes": 1}])
+def test_a_manifest_that_miscounts_its_shards_is_found(wrong: dict[str, int]) -> None:
+    repository = Repository.create(MemoryStore())
+    part = token_part(repository.objects, [[1, 2], [3]])
+    state = state_of(repository.objects, [replace(part, **wrong)], width=2)
+    commit = publish_by_hand(repository, {"tokens": state})
+    problems = {problem.object: problem for problem in repository.verify().problems}
+    assert problems[part.shard].kind == "count"
+    assert (problems[part.shard].tables, problems[part.shard].commit) == (("tokens",), commit)
+    assert ("rows" in wrong) == (part.side in problems)
+
+
+def test_a_tree_that_miscounts_its_manifest_is_found() -> None:
+    repository = Repository.create(MemoryStore())
+    state = raw_state(repository.objects, "one")
+    publish_by_hand(repository, {"corpus": replace(state, rows=5)})
+    [problem] = repository.verify().problems
+    assert (problem.kind, problem.object, problem.tables) == ("count", state.manifest, ("corpus",))
+
+
+def test_shards_of_other_columns_are_found() -> None:
+    repository = Repository.create(MemoryStore())
+    tokens = state_of(repository.objects, [token_part(repository.objects, [[1]])], width=2)
+    raw = state_of(repository.objects, [raw_part(repository.objects, ["a"])])
+    publish_by_hand(repository, {"tokens": replace(tokens, schema=raw.schema)})
+    [problem] = repository.verify().problems
+    assert problem.kind == "corrupt" and "other columns" in problem.message
+
+
+def test_objects_of_the_wrong_kind_are_found() -> None:
+    """All digests are right, and yet nothing fits: a shard is a side, a manifest a tree, a tree a commit."""
+    repository = Repository.create(MemoryStore())
+    objects = repository.objects
+    part = raw_part(objects, ["a"])
+    swapped = state_of(objects, [replace(part, shard=part.side, side=part.shard)])
+    tree = objects.put(encode(Tree({}).to_value()))
+    publish_by_hand(repository, {"a": swapped, "b": replace(raw_state(objects, "b"), manifest=tree)})
+    log = OperationLog(repository.store)
+    publish(log, log.view(), [Change("branch/x", None, tree)], "Ada", "")
+    problems = of(repository.verify().problems)
+    assert {part.shard: problems[part.shard], part.side: problems[part.side]} == {
+        part.shard: ("corrupt", ("a",)),
+        part.side: ("corrupt", ("a",)),
+    }
+    assert problems[tree] == ("corrupt", ("b",))
+
+
+def deep_state(objects: Objects, shards: int) -> TableState:
+    """Return a table whose manifest has several levels: nodes of two or three records."""
+    part = raw_part(objects, ["a"])
+    parts = [raw_part(objects, [f"text {number}"]) for number in range(shards - 1)]
+    state = state_of(objects, [part, *parts])
+    return replace(state, manifest=write_tree(objects, new_batch([part, *parts], 0), 2, 2))
+
+
+def test_trees_that_share_nodes_are_read_once_and_all_their_tables_named() -> None:
+    repository = Repository.create(MemoryStore())
+    state = deep_state(repository.objects, 40)
+    repository.commit({"a": state}, message="")
+    repository.commit({"b": replace(state, attributes={"other": 1})}, message="")
+    manifest = repository.version("a").manifest
+    nodes = list(manifest.nodes())
+    assert len(nodes) > 10
+    whole = repository.verify()
+    assert whole.problems == []
+    assert whole.objects == len(nodes) + 2 * 40 + 2 * 2
+    part = manifest.part(17)
+    repository.store.delete(repository.objects.key(part.shard))
+    repository.store.delete(repository.objects.key(nodes[-1]))
+    problems = of(repository.verify().problems)
+    assert problems[part.shard] == ("missing", ("a", "b"))
+    assert problems[nodes[-1]] == ("missing", ("a", "b"))
+
+
+def test_nodes_that_contradict_each_other_are_found() -> None:
+    """A parent that names the wrong child: every digest is right, only the sums and the order are not."""
+    repository = Repository.create(MemoryStore())
+    objects = repository.objects
+    state = deep_state(objects, 12)
+    other = write_manifest(objects, new_batch([raw_part(objects, ["other"])], 0))
+    root = objects.get(state.manifest)
+    child = Digest(root[16 + 48 : 16 + 80].hex())
+    wrong = objects.put(root.replace(bytes.fromhex(child), bytes.fromhex(other)))
+    publish_by_hand(repository, {"a": replace(state, manifest=wrong)})
+    problems = [problem for problem in repository.verify().problems if problem.object == wrong]
+    assert problems and all(problem.kind == "count" for problem in problems)
+    assert "child 0" in problems[0].message
