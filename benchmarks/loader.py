@@ -2,9 +2,9 @@
 
     python benchmarks/loader.py [--tokens 100_000_000] [--seconds 5] [--result FILE]
 
-Windows of 2,048 tokens in shuffled order, int64 ids; page cache warm, the consumer drops each batch. Each case runs alone,
-three times; the median is shown, with the CPU time of the whole process. The limit is memcpy of the bytes of the delivered
-arrays, into reused buffers, on one thread.
+Windows of 2,048 tokens in shuffled order, int64 ids; page cache warm, the consumer drops each batch. Each case runs
+alone, three times; the median is shown, with the CPU time of the whole process. The limit is memcpy of the bytes of
+the delivered arrays, into reused buffers, on one thread.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Measured:
 
 
 class MemmapWindows(torch.utils.data.Dataset[torch.Tensor]):
-    """The plain peer: windows of a flat token file; a whole batch at once into one buffer, as a careful user writes it."""
+    """The careful peer: windows of a flat token file, a whole batch at once into one buffer."""
 
     def __init__(self, path: Path) -> None:
         self.tokens = np.memmap(path, np.uint16, "r")
@@ -125,7 +125,9 @@ def cases(version: Version, flat: Path, seconds: float) -> Iterator[Measured]:
             for label, fields in (("input_ids", ["input_ids"]), ("whole contract", None)):
                 stream = Stream(version, seed=7, sequence_length=LENGTH)
                 loader = DataLoader(stream, batch_size=batch, num_workers=threads, fields=fields)
-                yield measure(f"pyfactory, {label}, {threads} threads", batch, endless(lambda loader=loader: loader), seconds)
+                yield measure(
+                    f"pyfactory, {label}, {threads} threads", batch, endless(lambda loader=loader: loader), seconds
+                )
                 loader.close()
         dataset = MemmapWindows(flat)
         shuffled = torch.utils.data.DataLoader(dataset, shuffle=True, drop_last=True, collate_fn=whole, **sizes)
@@ -153,10 +155,15 @@ class RowByRow(torch.utils.data.Dataset[torch.Tensor]):
 def table(results: list[Measured]) -> str:
     """Return a Markdown table, with each case's ratio to the best peer of its batch size."""
     best = {b: max(m.per_cpu_second for m in results if m.batch == b and m.name.startswith("memmap")) for b in (8, 64)}
-    lines = ["| case | batch | Mtok/s | Mtok per CPU-s | x best peer | first batch, ms |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| case | batch | Mtok/s | Mtok per CPU-s | x best peer | first batch, ms |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for m in sorted(results, key=lambda m: (m.batch, m.per_cpu_second)):
         ratio = m.per_cpu_second / best[m.batch]
-        lines.append(f"| {m.name} | {m.batch} | {m.per_second:.0f} | {m.per_cpu_second:.0f} | {ratio:.2f} | {m.first_ms:.1f} |")
+        lines.append(
+            f"| {m.name} | {m.batch} | {m.per_second:.0f} | {m.per_cpu_second:.0f} | {ratio:.2f} | {m.first_ms:.1f} |"
+        )
     return "\n".join(lines)
 
 
@@ -174,7 +181,8 @@ def main() -> None:
         np.concatenate([part_tokens(version, number) for number in range(version.shards)]).tofile(flat)
         results = list(cases(version, flat, arguments.seconds))
     versions = ", ".join(f"{name} {v}" for name, v in code_versions("pyfactory", "torch", "numpy").items())
-    text = f"# Loader, {date.today()}\n\n{describe()}; {versions}; backend: cpu; {arguments.tokens:,} tokens.\n\n{table(results)}\n"
+    setting = f"{describe()}; {versions}; backend: cpu; {arguments.tokens:,} tokens."
+    text = f"# Loader, {date.today()}\n\n{setting}\n\n{table(results)}\n"
     print(text)
     if arguments.result:
         arguments.result.write_text(text)

@@ -42,7 +42,7 @@ _HOMES = {
     "trace": "pyfactory.audit",
 }
 
-__all__ = [*_HOMES]  # noqa: PLE0604  # the names above, which a test freezes
+__all__ = [*_HOMES]  # the names above, which a test freezes
 
 
 def __getattr__(name: str) -> Any:

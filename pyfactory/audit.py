@@ -57,8 +57,8 @@ class Trace:
         seed: Seed of the stream.
         recipe: How samples are ordered.
         seen: What the model saw, oldest first: the spans of this run and of those it was resumed from.
-        abandoned: What runs handed out after the checkpoint they were resumed from: in no model. At most these positions.
-        samples: Samples seen.
+        abandoned: What runs handed out after the checkpoint they were resumed from: in no model. At most these
+        positions. samples: Samples seen.
         tokens: Input tokens seen.
         job: The canonical spec of the job that built the table, or None.
         job_digest: Its digest.
@@ -142,7 +142,9 @@ def _lineage(repo: Repository, record: dict[str, Any]) -> Iterator[_Segment]:
         run, number = pointer["run"], pointer["entry"]
         entries = read_run(repo.store, run)
         if number >= len(entries) or entries[number]["digest"] != pointer["digest"]:
-            raise CorruptError(f"run {run} in {repo.url} does not hold the checkpoint that is recorded as its entry {number}")
+            raise CorruptError(
+                f"run {run} in {repo.url} does not hold the checkpoint that is recorded as its entry {number}"
+            )
         start, checkpoint = entries[0], entries[number]
         if checkpoint["kind"] != "checkpoint" or checkpoint["position"] != position:
             raise CorruptError(f"entry {number} of run {run} in {repo.url} is no checkpoint at position {position}")
@@ -164,7 +166,9 @@ def _origin(repo: Repository, commit: Digest, table: str) -> dict[str, Any]:
     if made_by["kind"] == "import":
         return {"raw_files": list(_raw_files(repo, commit, table)), "code": made_by["code"]}
     job = canonical.decode(repo.objects.get(parse_digest(made_by["job"])), f"job {made_by['job']}")
-    files = [file for name in made_by["inputs"] for file in _raw_files(repo, parse_digest(name["commit"]), name["table"])]
+    files = [
+        file for name in made_by["inputs"] for file in _raw_files(repo, parse_digest(name["commit"]), name["table"])
+    ]
     return {"job": job, "job_digest": made_by["job"], "code": made_by["code"], "raw_files": files}
 
 

@@ -7,12 +7,11 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pyfactory.economics import PriceSheet
 from pyfactory.errors import InvalidInputError
 from pyfactory.job.document import Document, nearest, read_document
 from pyfactory.order.recipe import Recipe
 
-__all__ = ["Training", "load_prices", "load_recipe", "load_training"]
+__all__ = ["Training", "load", "load_recipe", "load_training"]
 
 
 class Training(BaseModel):
@@ -61,21 +60,17 @@ def load_training(path: str | Path) -> Training:
         NotFoundError: There is no such file.
         InvalidInputError: It is not valid; the message says file:line and the key.
     """
-    return _load(Path(path), Training)
+    return load(path, Training)
 
 
 def load_recipe(path: str | Path) -> Recipe:
     """Read a recipe file; errors as of `load_training`."""
-    return Recipe(**_load(Path(path), _Recipe).model_dump())
+    return Recipe(**load(path, _Recipe).model_dump())
 
 
-def load_prices(path: str | Path) -> PriceSheet:
-    """Read a price sheet; errors as of `load_training`."""
-    return _load(Path(path), PriceSheet)
-
-
-def _load(path: Path, model: type[Model]) -> Model:
-    document = read_document(path)
+def load(path: str | Path, model: type[Model]) -> Model:
+    """Read a file as any other model, such as `economics.PriceSheet`; errors as of `load_training`."""
+    document = read_document(Path(path))
     try:
         return model.model_validate(document.value)
     except ValidationError as error:

@@ -41,7 +41,7 @@ class PriceSheet(BaseModel):
 
 
 def cost_per_million_tokens(price_per_hour: Decimal, tokens_per_second: float) -> Decimal:
-    """Return the cost of 10^6 tokens at a rate that a machine of this hourly price sustains, all its stalls included."""
+    """Return the cost of 10^6 tokens at the rate that a machine of this hourly price sustains, stalls included."""
     if not tokens_per_second > 0:
         raise InvalidInputError(f"a rate of {tokens_per_second} tokens/s has no cost per token")
     return price_per_hour / Decimal(3600) / Decimal(str(tokens_per_second)) * 1_000_000

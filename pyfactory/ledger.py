@@ -1,8 +1,9 @@
 """What a training run consumed, written down as it happens.
 
-A run is a chain of small entries `runs/<id>/<number>` in the repository, each created once and naming the digest of the one
-before: start, claim, checkpoint, end. A *claim* is made before train steps are handed out and says how far they may reach,
-so that even after a SIGKILL the ledger bounds what the lost steps saw. A checkpoint states the span that its model saw.
+A run is a chain of small entries `runs/<id>/<number>` in the repository, each created once and naming the digest of
+the one before: start, claim, checkpoint, end. A *claim* is made before train steps are handed out and says how far
+they may reach, so that even after a SIGKILL the ledger bounds what the lost steps saw. A checkpoint states the span
+that its model saw.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class Run:
     Args:
         repo: Where the ledger is kept, normally the repository of the data.
         loader: What the run consumes.
-        resume: A checkpoint that an earlier run made with `checkpoint`: the loader goes on there, on any number of ranks,
-            and what that run handed out afterwards is recorded as abandoned.
+        resume: A checkpoint that an earlier run made with `checkpoint`: the loader goes on there, on any number of
+            ranks, and what that run handed out afterwards is recorded as abandoned.
         note: Anything that helps to find the run again.
 
     Raises:
@@ -160,7 +161,8 @@ class _Chain:
         whole = {"v": 1, "n": self._next, "previous": self._previous, "time": now, "kind": kind, **entry}
         content = canonical.encode(whole)
         key = _key(self._run, self._next)
-        # Nobody else writes this run: a key that is taken holds either these bytes, from a try whose answer was lost, or a fault.
+        # Nobody else writes this run: a key that is taken holds either these bytes, from a try whose answer was lost,
+        # or a fault.
         if not self._store.create(key, content) and self._store.get(key) != content:
             raise ConflictError(f"{key} in {self._store.url} was written by somebody else")
         number, self._previous = self._next, digest_of(content)
@@ -231,7 +233,9 @@ def _read_records(file: Path) -> dict[str, Any]:
         try:
             text = file.read_text()
         except FileNotFoundError:
-            raise NotFoundError(f"there is no {file}", hint="run.checkpoint(path) writes it beside a checkpoint") from None
+            raise NotFoundError(
+                f"there is no {file}", hint="run.checkpoint(path) writes it beside a checkpoint"
+            ) from None
         except UnicodeDecodeError as error:
             raise CorruptError(f"{file} is damaged: {error}") from error
     try:
@@ -246,7 +250,9 @@ def _read_records(file: Path) -> dict[str, Any]:
 
 def _write_checkpoint(path: Path, record: dict[str, Any]) -> None:
     if not path.exists():
-        raise NotFoundError(f"there is no checkpoint {path}", hint="save the model first, then call run.checkpoint(path)")
+        raise NotFoundError(
+            f"there is no checkpoint {path}", hint="save the model first, then call run.checkpoint(path)"
+        )
     file, name = _checkpoint_file(path)
     records = _read_records(file) if file.exists() else {}
     # Records of checkpoints that were deleted since would only mislead.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +23,14 @@ def documents_of(lengths: Sequence[int], seed: int = 0, vocabulary: int = 250) -
     return [rng.integers(0, vocabulary, length) for length in lengths]
 
 
-def token_repository(where: object, documents: Sequence[np.ndarray], cuts: Sequence[int] = (), width: int = 2) -> Repository:
-    """A repository with the table `corpus`, tagged v1: documents cut into shards before the document numbers in `cuts`."""
+def token_repository(
+    where: object, documents: Sequence[np.ndarray], cuts: Sequence[int] = (), width: int = 2
+) -> Repository:
+    """A repository with the table `corpus`, tagged v1: documents, cut into shards before the numbers in `cuts`."""
     repo = Repository.create(where)  # type: ignore[arg-type]
     bounds = [0, *cuts, len(documents)]
     parts = []
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in pairwise(bounds):
         rows = documents[low:high]
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
         values = np.concatenate([*rows, np.empty(0, np.int64)]).astype(f"u{width}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +20,7 @@ from pyfactory.stream.stream import Stream
 from tests.corpora import documents_of, token_repository
 
 BATCH = 4
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_a_killed_run_is_bounded_by_its_claims(folder):
     """Catches: steps handed out without a claim before them, which a SIGKILL then hides."""
-    killed = subprocess.run([sys.executable, "-c", _KILLED, str(folder)], capture_output=True, text=True)
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(folder)], capture_output=True, text=True, cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     reached = int(killed.stdout)
     train(folder, 2, "b.pt", resume=folder / "a.pt")
@@ -179,7 +180,7 @@ def test_bad_input(folder):
     other = DataLoader(Stream(repo.version("corpus"), seed=8, sequence_length=8), global_batch=BATCH)
     with pytest.raises(InvalidInputError, match="seed"):
         Run(repo, other, resume=folder / "a.pt")
-    os.rename(folder / "repo", folder / "moved")
+    (folder / "repo").rename(folder / "moved")
     with pytest.raises(NotFoundError, match="no pyfactory repository"):
         trace(folder / "a.pt")
     assert trace(folder / "a.pt", repository=Repository.open(folder / "moved")).samples == 12

@@ -11,8 +11,8 @@ import pytest
 
 import pyfactory
 from pyfactory import errors
-from pyfactory.config import load_prices, load_recipe, load_training
-from pyfactory.economics import cost_per_million_tokens
+from pyfactory.config import load, load_recipe, load_training
+from pyfactory.economics import PriceSheet, cost_per_million_tokens
 from pyfactory.errors import InvalidInputError, NotFoundError
 from pyfactory.job.spec import load_job
 
@@ -40,10 +40,7 @@ def test_public_names():
 
 
 def test_exception_tree():
-    tree = {
-        name: (getattr(errors, name).__bases__[0].__name__, getattr(errors, name).kind)
-        for name in errors.__all__
-    }
+    tree = {name: (getattr(errors, name).__bases__[0].__name__, getattr(errors, name).kind) for name in errors.__all__}
     assert tree == {
         "PyfactoryError": ("Exception", "error"),
         "ConflictError": ("PyfactoryError", "conflict"),
@@ -69,9 +66,16 @@ def test_importing_is_light():
     """Catches: an import of torch or ray at the top of a module that `import pyfactory` reaches."""
     heavy = "{'torch', 'ray', 'numba', 'pyarrow', 'obstore', 'tokenizers', 'gigatoken', 'awkward'}"
     script = f"import sys, pyfactory; print(sorted({heavy} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-    script = "import sys; from pyfactory import Repository, Stream, build; print(sorted({'torch', 'ray'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+        == "[]"
+    )
+    names = "from pyfactory import Repository, Stream, build"
+    script = f"import sys; {names}; print(sorted({{'torch', 'ray'}} & set(sys.modules)))"
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+        == "[]"
+    )
 
 
 def test_shipped_configs_load():
@@ -80,7 +84,7 @@ def test_shipped_configs_load():
     assert load_recipe(CONFIGS / "recipe.yaml").sequence_length == 2048
     training = load_training(CONFIGS / "training.yaml")
     assert (training.table, training.version, training.global_batch) == ("corpus", "v1", 64)
-    prices = load_prices(CONFIGS / "prices.yaml")
+    prices = load(CONFIGS / "prices.yaml", PriceSheet)
     assert prices.price("h100-8x") > 0
     with pytest.raises(NotFoundError, match="h100-9x"):
         prices.price("h100-9x")

@@ -102,7 +102,9 @@ class _Reading:
     def value_of(self, node: yaml.Node, where: Where) -> Any:
         # An alias is the very node of its anchor: without them no file is larger than it looks.
         if id(node) in self._seen:
-            raise self._refusal(node, "an alias (*name) is not allowed here", "write the value out")
+            line = self.lines.get(where, node.start_mark.line + 1)  # the node itself stands at the anchor
+            message = f"{self._path}:{line}: an alias (*name) is not allowed here"
+            raise InvalidInputError(message, hint="write the value out")
         self._seen.add(id(node))
         self.lines.setdefault(where, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":

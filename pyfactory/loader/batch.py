@@ -1,8 +1,8 @@
 """The arrays of a batch, and the pool that reuses them.
 
-Every batch on its way owns one `Buffers`. Its tensors share memory with NumPy arrays, and PyTorch holds a reference to such an
-array for as long as any tensor, view or saved activation uses the memory. So a buffer is free exactly when nobody but
-the pool refers to its arrays: batches that somebody keeps are never written to again.
+Every batch on its way owns one `Buffers`. Its tensors share memory with NumPy arrays, and PyTorch holds a reference to
+such an array for as long as any tensor, view or saved activation uses the memory. So a buffer is free exactly when
+nobody but the pool refers to its arrays: batches that somebody keeps are never written to again.
 """
 
 from __future__ import annotations

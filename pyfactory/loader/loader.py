@@ -26,13 +26,13 @@ Batch = dict[str, Any]
 class DataLoader:
     """Iterates over the batches of one rank; one `for` loop is one epoch, the next loop the next epoch.
 
-    A train step takes `global_batch` consecutive positions, cut into one contiguous slice per rank; it belongs to the epoch
-    in which it begins. Leaving a loop early and starting another goes on behind the last batch received.
+    A train step takes `global_batch` consecutive positions, cut into one contiguous slice per rank; it belongs to the
+    epoch in which it begins. Leaving a loop early and starting another goes on behind the last batch received.
 
-    A batch is a dict: `input_ids`, `targets` (shifted by one; -100 where a document ends), `position_ids` (restarting at each
-    document and sample) int64 [batch_size, length]; `doc_ids` int32 [batch_size, length], counted within each sample;
-    `cu_seqlens` int32 [documents + 1] over the flattened batch and `max_seqlen`, an int; `indices` int64 [batch_size], the
-    positions of this rank; `span`, the (start, stop) of the train step over all ranks.
+    A batch is a dict: `input_ids`, `targets` (shifted by one; -100 where a document ends), `position_ids` (restarting
+    at each document and sample) int64 [batch_size, length]; `doc_ids` int32 [batch_size, length], counted within each
+    sample; `cu_seqlens` int32 [documents + 1] over the flattened batch and `max_seqlen`, an int; `indices` int64
+    [batch_size], the positions of this rank; `span`, the (start, stop) of the train step over all ranks.
 
     Args:
         stream: What to iterate over.
@@ -143,9 +143,9 @@ class DataLoader:
     def stats(self) -> dict[str, Any]:
         """Return counts and seconds since this loader was made.
 
-        `stall_share` is the part of the time that the training loop waited for a batch. Of each stage, `busy` is the time it
-        worked (summed over threads) and `blocked` the time that its results waited for the loop: the stage with no
-        blocked time is the one that starves the GPU.
+        `stall_share` is the part of the time that the training loop waited for a batch. Of each stage, `busy` is the
+        time it worked (summed over threads) and `blocked` the time that its results waited for the loop: the stage
+        with no blocked time is the one that starves the GPU.
         """
         meter = self._meter
         stalled, loop = meter.seconds("stalled"), meter.seconds("loop")

@@ -83,7 +83,7 @@ def sample_at(position: int, n: int, block: int, window: int, block_key: int, wi
 
 
 def batch_of(tokens: np.ndarray, starts: set[int], firsts: list[int], length: int) -> dict[str, np.ndarray]:
-    """The batch of samples that begin at global tokens `firsts`; `starts` are the global tokens where documents begin."""
+    """The batch of samples that begin at tokens `firsts` of the table; `starts` is where its documents begin."""
     rows: dict[str, list[list[int]]] = {name: [] for name in ("input_ids", "targets", "position_ids", "doc_ids")}
     bounds = [0]
     for row, first in enumerate(firsts):

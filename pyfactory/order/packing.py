@@ -13,7 +13,8 @@ __all__ = ["Concat"]
 class Concat:
     """Documents one after the other, cut every `sequence_length` tokens.
 
-    Sample i reads tokens [i * length, i * length + length], the last of which is only a target, so neighbours share one.
+    Sample i reads tokens [i * length, i * length + length], the last of which is only a target, so neighbours share
+    one.
 
     Attributes:
         tokens: Tokens of the table.

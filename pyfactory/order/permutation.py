@@ -50,7 +50,7 @@ class SourceOrder:
         Raises:
             InvalidInputError: A sample or epoch is out of range.
         """
-        if samples.size and not (0 <= samples.min() and samples.max() < self.samples):
+        if samples.size and not (samples.min() >= 0 and samples.max() < self.samples):
             raise InvalidInputError(f"samples are numbered from 0 to {self.samples - 1}")
         if epochs.size and not 0 <= epochs.min() <= epochs.max() < 2**62 // self.samples + 1:
             raise InvalidInputError("an epoch is negative or too large")

@@ -139,7 +139,7 @@ class OperationLog:
         # Using a summary takes two requests, so it must save more.
         for n in range(tip - tip % SUMMARY_EVERY, known.n + 2, -SUMMARY_EVERY):
             view = self._summary(summary_key(n))
-            if view is not None and view.n == n:
+            if view is not None:
                 return view
         return known
 

@@ -96,9 +96,7 @@ class Repository:
             raise NotFoundError(f"no pyfactory repository at {where}", hint=f"pyfactory init {where}") from error
         writer_features = read_format(store)
         if not _has_log(store):
-            raise NotFoundError(
-                f"the repository at {store.url} was never finished", hint=f"pyfactory init {store.url}"
-            )
+            raise NotFoundError(f"the repository at {store.url} was never finished", hint=f"pyfactory init {store.url}")
         return cls(store, writer_features)  # the log is not read yet: what is damaged must still open, to be verified
 
     @property

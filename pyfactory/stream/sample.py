@@ -17,8 +17,8 @@ __all__ = ["describe_sample"]
 def describe_sample(stream: Stream, position: int) -> dict[str, Any]:
     """Return what stands at a position, as plain values.
 
-    The inputs only: the text of a record ends where the sample does. Keys: table, commit, resolved, version, position, epoch, samples (of
-    an epoch), addresses (shard, digest, first, length), records (id, start, stop, tokens, text).
+    The inputs only: the text of a record ends where the sample does. Keys: table, commit, resolved, version, position,
+    epoch, samples (of an epoch), addresses (shard, digest, first, length), records (id, start, stop, tokens, text).
 
     Raises:
         NotFoundError: The table has no tokenizer to show its tokens with.
@@ -50,9 +50,7 @@ def _texts(stream: Stream, position: int) -> list[dict[str, Any]]:
         if count:
             text = tokenizer.decode(row[at : at + count].tolist(), skip_special_tokens=False)
             stop = record.start + count
-            shown.append(
-                {"id": record.id, "start": record.start, "stop": stop, "tokens": record.tokens, "text": text}
-            )
+            shown.append({"id": record.id, "start": record.start, "stop": stop, "tokens": record.tokens, "text": text})
         at += count
     return shown
 

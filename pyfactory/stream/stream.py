@@ -56,9 +56,7 @@ class Stream:
                 f"table {version.table!r} holds no tokens", hint="stream a table that a job with `tokenize` built"
             )
         self.packing = Concat(version.tokens, sequence_length)
-        self._order = SourceOrder(
-            self.packing.samples, seed, version.table, block_size=block_size, window=window
-        )
+        self._order = SourceOrder(self.packing.samples, seed, version.table, block_size=block_size, window=window)
         self._shards = OpenShards(version.manifest, version.table)
 
     @property

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import threading
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -28,7 +28,9 @@ def a_stream(seed: int = 3, length: int = 8, cuts=(2, 7)) -> Stream:
     return memory_stream(documents_of(LENGTHS), cuts, seed=seed, sequence_length=length)
 
 
-def steps_of(stream: Stream, count: int, *, world: int = 1, start: int = 0, global_batch: int = 24, **arguments) -> list[tuple]:
+def steps_of(
+    stream: Stream, count: int, *, world: int = 1, start: int = 0, global_batch: int = 24, **arguments
+) -> list[tuple]:
     """What all ranks together receive: (span, rows by position) of each of `count` train steps."""
     per_rank = []
     for rank in range(world):
@@ -49,7 +51,13 @@ def steps_of(stream: Stream, count: int, *, world: int = 1, start: int = 0, glob
 def test_train_steps_do_not_depend_on_ranks_threads_or_prefetch():
     """Catches: lanes that overlap, a prefetch that reorders, a step that moves with the world size."""
     stream = a_stream()
-    expected = [((k * 24, k * 24 + 24), dict(zip(range(k * 24, k * 24 + 24), stream.tokens(range(k * 24, k * 24 + 24)).tolist(), strict=True))) for k in range(7)]
+    expected = [
+        (
+            (k * 24, k * 24 + 24),
+            dict(zip(range(k * 24, k * 24 + 24), stream.tokens(range(k * 24, k * 24 + 24)).tolist(), strict=True)),
+        )
+        for k in range(7)
+    ]
     for world in (1, 2, 3, 4, 8):
         assert steps_of(stream, 7, world=world) == expected
     for workers in range(5):
@@ -101,7 +109,10 @@ def test_epochs_visit_every_sample_once():
     assert [start for start, _ in spans] == list(range(0, 7 * len(spans), 7))
     rows = stream.addresses(np.arange(4 * n))
     for epoch in range(4):
-        keys = {(int(rows.shard[rows.offsets[p]]), int(rows.first[rows.offsets[p]])) for p in range(epoch * n, epoch * n + n)}
+        keys = {
+            (int(rows.shard[rows.offsets[p]]), int(rows.first[rows.offsets[p]]))
+            for p in range(epoch * n, epoch * n + n)
+        }
         assert len(keys) == n
     loader.close()
 
@@ -159,7 +170,7 @@ def test_the_batch_contract():
     bounds = batch["cu_seqlens"].tolist()
     assert bounds[0] == 0
     assert bounds[-1] == 32
-    assert batch["max_seqlen"] == max(b - a for a, b in zip(bounds, bounds[1:], strict=False))
+    assert batch["max_seqlen"] == max(b - a for a, b in pairwise(bounds))
     starts = (batch["position_ids"].flatten() == 0).nonzero().flatten().tolist()
     assert starts == bounds[:-1]
     followed = batch["targets"][:, :-1] != -100
@@ -222,7 +233,12 @@ def test_a_rank_is_never_guessed():
     script = "from tests.loader.test_loader import a_stream, DataLoader\nDataLoader(a_stream(), batch_size=2)"
     import subprocess
 
-    run = subprocess.run([sys.executable, "-c", script], env={**os.environ, "WORLD_SIZE": "2", "RANK": "1"}, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "WORLD_SIZE": "2", "RANK": "1"},
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode != 0
     assert "init_process_group" in run.stderr
 
@@ -250,9 +266,13 @@ def test_a_damaged_shard_ends_the_loop_with_its_name(tmp_path):
     path.unlink()
     path.write_bytes(b"nothing")
     for workers in (0, 2):
-        with DataLoader(Stream(repo.version("corpus"), seed=1, sequence_length=8), batch_size=4, num_workers=workers) as loader:
-            with pytest.raises(CorruptError, match=part.shard[:12]):
-                list(loader)
+        with (
+            DataLoader(
+                Stream(repo.version("corpus"), seed=1, sequence_length=8), batch_size=4, num_workers=workers
+            ) as loader,
+            pytest.raises(CorruptError, match=part.shard[:12]),
+        ):
+            list(loader)
 
 
 def test_stats_say_who_waits():
