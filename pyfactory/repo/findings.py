@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from types import TracebackType
 
-from pyfactory.core.digest import Digest
 from pyfactory.errors import NotFoundError, PyfactoryError
 
 __all__ = ["Findings", "Problem", "VerifyReport"]
@@ -21,14 +20,14 @@ class Problem:
             a number), `log` (the chain of operations is broken), or the kind of the error that reading ended in.
         object: Digest of the object, or the key of what is not named by digest.
         tables: Tables that need it, ascending; empty if it belongs to none.
-        commit: The first commit found that needs it, or None.
+        where: The first commit found that needs it, "" if none does.
         message: What is wrong and where.
     """
 
     kind: str
     object: str
     tables: tuple[str, ...]
-    commit: Digest | None
+    where: str
     message: str
 
 
@@ -57,13 +56,13 @@ class Findings:
     def __init__(self) -> None:
         self._problems: dict[str, list[Problem]] = {}
 
-    def add(self, kind: str, name: str, message: str, tables: Iterable[str] = (), commit: Digest | None = None) -> None:
+    def add(self, kind: str, name: str, message: str, tables: Iterable[str] = (), where: str = "") -> None:
         """Note a problem of an object (a digest or a key)."""
-        self._problems.setdefault(name, []).append(Problem(kind, name, tuple(sorted(tables)), commit, message))
+        self._problems.setdefault(name, []).append(Problem(kind, name, tuple(sorted(tables)), where, message))
 
-    def noting(self, name: str, tables: Iterable[str] = (), commit: Digest | None = None) -> _Noting:
+    def noting(self, name: str, tables: Iterable[str] = (), where: str = "") -> _Noting:
         """Return a context that turns an error inside it into a problem of an object, and goes on after it."""
-        return _Noting(self, name, tables, commit)
+        return _Noting(self, name, tables, where)
 
     def names(self) -> set[str]:
         """Return the objects that have problems."""
@@ -81,9 +80,9 @@ class Findings:
 
 
 class _Noting:
-    def __init__(self, findings: Findings, name: str, tables: Iterable[str], commit: Digest | None) -> None:
+    def __init__(self, findings: Findings, name: str, tables: Iterable[str], where: str) -> None:
         self._findings = findings
-        self._where = (name, tables, commit)
+        self._needed = (name, tables, where)
 
     def __enter__(self) -> None:
         return None
@@ -93,9 +92,9 @@ class _Noting:
     ) -> bool:
         if not isinstance(error, PyfactoryError):
             return False
-        name, tables, commit = self._where
+        name, tables, where = self._needed
         missing = isinstance(error, NotFoundError) or isinstance(error.__cause__, NotFoundError)
         kind = "missing" if missing else error.kind
         message = error.message if name in error.message else f"{name}: {error.message}"
-        self._findings.add(kind, name, message, tables, commit)
+        self._findings.add(kind, name, message, tables, where)
         return True

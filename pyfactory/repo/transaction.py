@@ -90,7 +90,7 @@ def _by_whom(log: OperationLog, view: View, ref: str) -> str:
     with suppress(PyfactoryError):  # that it moved is what matters; who did it is a courtesy
         for operation in islice(log.history(view), _SEARCHED):
             if any(change.ref == ref for change in operation.changes):
-                return f"; {operation.who} moved it at {operation.time}: {operation.why}"
+                return f"; last changed by {operation.who} at {operation.time}: {operation.why}"
     return ""
 
 

@@ -103,7 +103,7 @@ class _History:
             digest, named_by = waiting.pop()
             if digest not in self._met:
                 self._met.add(digest)
-                with self.findings.noting(digest, commit=digest):
+                with self.findings.noting(digest, where=digest):
                     commit = load_commit(self.objects, digest, named_by)
                     self.commits += 1
                     waiting += [(parent, f"commit {digest}") for parent in commit.parents]
@@ -117,7 +117,7 @@ class _History:
         if digest in self._met:
             return
         self._met.add(digest)
-        with self.findings.noting(digest, commit=commit):
+        with self.findings.noting(digest, where=commit):
             for name, state in load_tree(self.objects, digest, f"commit {commit}").tables.items():
                 self.uses.setdefault(state.digest, _Use(state, commit, set())).tables.add(name)
 

@@ -61,7 +61,9 @@ def test_a_slash_divides_refs_but_not_tables(name: str) -> None:
         check_table_name(name)
 
 
-@pytest.mark.parametrize("name", ["/a", "a/", "a//b", "a/../b", "a/.b", "a/b.lock", "tag/x", "branch/x", "x/" * 150 + "x"])
+@pytest.mark.parametrize(
+    "name", ["/a", "a/", "a//b", "a/../b", "a/.b", "a/b.lock", "tag/x", "branch/x", "x/" * 150 + "x"]
+)
 def test_refs_have_whole_parts_and_no_kind(name: str) -> None:
     with pytest.raises(InvalidInputError):
         check_ref_name(name, "branch")

@@ -1,8 +1,9 @@
-"""Commits, trees and table states as bytes. The bytes here are the format: they were written by hand and never change."""
+"""Commits, trees and table states as bytes. The bytes here are the format, written by hand: they never change."""
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +32,9 @@ STATE = TableState(
 )
 STATE_BYTES = (
     '{"artifacts":{"tokenizer":"' + B + '"},"attributes":{"append":-1,"vocab_size":50257,"width":2},"bytes":512,'
-    '"manifest":"' + A + '","rows":3,"schema":[["tokens","large_list<item: uint16 not null>",false]],"shards":1,"tokens":40}'
+    '"manifest":"'
+    + A
+    + '","rows":3,"schema":[["tokens","large_list<item: uint16 not null>",false]],"shards":1,"tokens":40}'
 ).encode()
 TREE_BYTES = b'{"kind":"tree","tables":{"corpus":' + STATE_BYTES + b'},"v":1}'
 COMMIT = Commit(A, (B, C), "Ada", "2026-01-02T03:04:05Z", "größer ✓", {"kind": "job", "job": B})
@@ -166,15 +169,11 @@ json_values = st.recursive(
 def test_hostile_values_are_read_or_corrupt_and_nothing_else(name: str, value: object, field: str) -> None:
     """Any other exception is a parser that trusts what it reads; what is read must also be what was written."""
     commit = COMMIT.to_value() | {name: value}
-    try:
+    with suppress(CorruptError, NewerFormatError):
         assert digest_of_value(Commit.from_value(commit, "x").to_value()) == digest_of_value(commit)
-    except (CorruptError, NewerFormatError):
-        pass
     state = STATE.to_value() | {field: value}
-    try:
+    with suppress(CorruptError):
         assert digest_of_value(TableState.from_value(state, "x").to_value()) == digest_of_value(state)
-    except CorruptError:
-        pass
 
 
 def test_a_commit_that_something_names_and_nobody_has_is_corruption() -> None:

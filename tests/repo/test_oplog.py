@@ -181,7 +181,7 @@ def test_no_flipped_bit_of_an_entry_goes_unseen() -> None:
         hostile = bytearray(whole)
         hostile[at] ^= 1 << random.Random(at).randrange(8)
         store.replace(log_key(2), bytes(hostile))
-        with pytest.raises(CorruptError, match="log entry [23]"):
+        with pytest.raises(CorruptError, match=r"log entry [23]"):
             OperationLog(store).view()
 
 

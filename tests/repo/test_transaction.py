@@ -43,7 +43,7 @@ def truth(store: MemoryStore) -> View:
     ids="-".join,
 )
 def test_an_entry_that_lands_is_acknowledged_once(faults: list[str]) -> None:
-    """Catches believing a refusal or a failure: the ref would be said not to have moved, though it has, or lag behind."""
+    """Catches believing a refusal or a failure: the ref would be said not to have moved, though it has."""
     store = Treacherous()
     log, view = fresh(store)
     store.faults = list(faults)
@@ -71,7 +71,7 @@ def test_an_outcome_that_nobody_can_see_is_never_guessed(fault: str, landed: int
     store = Treacherous()
     log, view = fresh(store)
     store.faults = [fault]
-    with pytest.raises(UnknownOutcomeError, match="nobody knows whether log/0*1 was written"):
+    with pytest.raises(UnknownOutcomeError, match=r"nobody knows whether log/0*1 was written"):
         publish(log, view, [Change("branch/main", None, A)], "Ada", "first")
     assert truth(store).n == landed
 
@@ -108,13 +108,27 @@ def test_another_writer_on_the_same_ref_is_a_conflict_that_says_who() -> None:
     other = OperationLog(store)
     publish(other, view, [Change("branch/main", None, B)], "Bob", "import of corpus")
     publish(other, other.view(), [Change("tag/x", None, B)], "Eve", "tag")
-    with pytest.raises(ConflictError, match="branch/main exists already.*Bob moved it at 20.*import of corpus"):
+    with pytest.raises(ConflictError, match=r"branch/main exists already.*last changed by Bob at 20.*import of corpus"):
         publish(log, view, [Change("branch/main", None, A)], "Ada", "first")
-    with pytest.raises(ConflictError, match=f"branch/main no longer names {A}, it names {B}; Bob"):
+    with pytest.raises(ConflictError, match=f"branch/main no longer names {A}, it names {B}; last changed by Bob"):
         publish(log, truth(store), [Change("branch/main", A, C)], "Ada", "second")
-    with pytest.raises(ConflictError, match="branch/gone no longer names .*it is gone"):
+    with pytest.raises(ConflictError, match=r"branch/gone no longer names .*it is gone"):
         publish(log, truth(store), [Change("branch/gone", A, C)], "Ada", "third")
     assert truth(store).n == 2
+
+
+def test_two_writers_of_the_same_words_are_two() -> None:
+    """The same change, by the same person, for the same reason, in the same second: still only one was first.
+
+    Catches a transaction id that is not random: the second writer would take the first one's entry for its own.
+    """
+    store = MemoryStore()
+    log, view = fresh(store)
+    change = [Change("branch/main", None, A)]
+    publish(log, view, change, "Ada", "same")
+    with pytest.raises(ConflictError):
+        publish(OperationLog(store), view, change, "Ada", "same")
+    assert truth(store).n == 1
 
 
 def test_all_refs_of_an_operation_move_or_none() -> None:
@@ -173,6 +187,8 @@ def test_whatever_the_store_does_the_log_holds_what_was_acknowledged(
     store.delete(HINT)
     end = truth(store)
     logged = [operation.why for operation in OperationLog(store).history(end)][:-1][::-1]
-    assert [why for why in logged if why in acknowledged] == acknowledged, "in the order in which they were acknowledged"
+    assert [why for why in logged if why in acknowledged] == acknowledged, (
+        "in the order in which they were acknowledged"
+    )
     assert not set(refused) & set(logged)
     assert len(set(logged)) == len(logged)

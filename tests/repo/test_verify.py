@@ -9,16 +9,16 @@ import pytest
 from repo_tables import raw_part, raw_state, state_of, token_part
 
 from pyfactory.core.canonical import encode
-from pyfactory.core.digest import Digest, digest_of
+from pyfactory.core.digest import Digest
 from pyfactory.errors import UnavailableError
-from pyfactory.repo.findings import Findings, Problem
+from pyfactory.repo.findings import Problem
 from pyfactory.repo.objects import Commit, TableState, Tree
 from pyfactory.repo.operation import Change
-from pyfactory.repo.oplog import HINT, OperationLog, log_key, summary_bytes, summary_key
+from pyfactory.repo.oplog import OperationLog
 from pyfactory.repo.repository import Repository
 from pyfactory.repo.transaction import publish
-from pyfactory.repo.verify_log import LogCheck
 from pyfactory.shard.manifest import new_batch, write_manifest
+from pyfactory.shard.node import LEAF_STRUCT, encode_node, inner_records, leaf_records, parse_node, reference
 from pyfactory.shard.tree import write_tree
 from pyfactory.store.content import Objects
 from pyfactory.store.memory import MemoryStore
@@ -53,12 +53,6 @@ def build() -> tuple[Repository, Role]:
 
 def of(problems: list[Problem]) -> dict[str, tuple[str, tuple[str, ...]]]:
     return {problem.object: (problem.kind, problem.tables) for problem in problems}
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    repository, _ = build()
-    return repository.store  # type: ignore[return-value]
 
 
 def test_a_whole_repository_has_no_problems_and_every_object_is_read_once() -> None:
@@ -107,7 +101,7 @@ def test_every_missing_object_is_found_and_attributed() -> None:
         [problem] = repository.verify().problems
         assert (problem.kind, problem.object, problem.tables) == ("missing", digest, tables)
         assert digest in problem.message
-        assert problem.commit is not None
+        assert problem.where
         store.create(objects.key(Digest(digest)), whole)
 
 
@@ -117,7 +111,9 @@ def test_all_problems_are_reported_at_once() -> None:
     manifests = {state.manifest for state in (*repository.tables().values(), *repository.tables("dev").values())}
     for digest in set(leaves) - manifests:
         repository.store.delete(repository.objects.key(Digest(digest)))
-    assert of(repository.verify().problems) == {digest: ("missing", needs[digest]) for digest in set(leaves) - manifests}
+    assert of(repository.verify().problems) == {
+        digest: ("missing", needs[digest]) for digest in set(leaves) - manifests
+    }
 
 
 def test_an_object_that_cannot_be_read_is_not_called_damaged() -> None:
@@ -130,116 +126,6 @@ def test_an_object_that_cannot_be_read_is_not_called_damaged() -> None:
 
     report = Repository.open(Faulty(repository.store, before=fail)).verify()
     assert of(report.problems) == {digest: ("unavailable", ("raw", "twin"))}
-
-
-# The log
-
-
-def log_problems(store: MemoryStore) -> list[Problem]:
-    """Verify the log alone, without opening the repository, which a damaged log would refuse."""
-    findings = Findings()
-    LogCheck(store, findings).run()
-    return findings.all()
-
-
-def test_every_flipped_byte_of_every_entry_is_found(store: MemoryStore) -> None:
-    """Also of the last one, which no entry follows: the hint remembers its digest."""
-    for n in range(6):
-        whole = store.get(log_key(n))
-        for at in range(len(whole)):
-            store.replace(log_key(n), whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-            problems = log_problems(store)
-            assert problems, f"byte {at} of entry {n}"
-            assert {problem.object for problem in problems} & {log_key(n), log_key(n + 1)}
-        store.replace(log_key(n), whole)
-    assert log_problems(store) == []
-
-
-def test_every_missing_entry_is_found(store: MemoryStore) -> None:
-    for n in range(6):
-        whole = store.get(log_key(n))
-        store.delete(log_key(n))
-        problems = log_problems(store)
-        assert any(problem.kind == "log" and problem.object in (log_key(n), log_key(n - 1)) for problem in problems), n
-        store.create(log_key(n), whole)
-    store.delete(HINT)
-    store.delete(log_key(3))
-    [problem] = log_problems(store)
-    assert problem.kind == "log" and "entries 3 to 3 are missing, though entry 4 exists" in problem.message
-
-
-def test_several_missing_entries_are_one_gap(store: MemoryStore) -> None:
-    for n in (2, 3):
-        store.delete(log_key(n))
-    [problem] = log_problems(store)
-    assert "entries 2 to 3 are missing, though entry 4 exists" in problem.message
-
-
-def test_a_log_that_lost_its_end_is_found(store: MemoryStore) -> None:
-    """The chain cannot tell: the rest of it is whole. Catches a verification that only walks what there is."""
-    for n in (4, 5):
-        store.delete(log_key(n))
-    [problem] = log_problems(store)
-    assert "the log ends at entry 3, but the hint remembers entry 5" in problem.message
-
-
-def test_swapped_entries_are_found(store: MemoryStore) -> None:
-    two, three = store.get(log_key(2)), store.get(log_key(3))
-    store.replace(log_key(2), three)
-    store.replace(log_key(3), two)
-    problems = log_problems(store)
-    assert {problem.object for problem in problems} >= {log_key(2), log_key(3)}
-    assert any("says that it is entry 3" in problem.message for problem in problems)
-
-
-def test_a_rewritten_log_is_found(store: MemoryStore) -> None:
-    """Somebody publishes another history from entry 3 on, whole in itself, and forgets the hint."""
-    hint = store.get(HINT)
-    for n in (3, 4, 5):
-        store.delete(log_key(n))
-    store.delete(HINT)
-    log = OperationLog(store)
-    for n in (3, 4, 5):
-        publish(log, log.view(), [Change(f"tag/x{n}", None, log.view().refs["branch/main"])], "Mallory", "")
-    store.replace(HINT, hint)
-    [problem] = log_problems(store)
-    assert problem.object == log_key(5) and "rewritten" in problem.message
-
-
-def test_a_tag_that_moves_is_found(store: MemoryStore) -> None:
-    log = OperationLog(store)
-    view = log.view()
-    head, other = view.refs["tag/v1"], view.refs["branch/dev"]
-    view = publish(log, view, [Change("tag/v1", head, None)], "Mallory", "")
-    view = publish(log, view, [Change("tag/v1", None, head)], "Ada", "undo")
-    assert log_problems(store) == []
-    publish(log, view, [Change("tag/v1", head, other)], "Mallory", "")
-    [problem] = log_problems(store)
-    assert "moves tag/v1, and tags never move" in problem.message
-
-
-def test_a_wrong_summary_is_found(store: MemoryStore) -> None:
-    view = OperationLog(store).view()
-    start = store.get(summary_key(0))
-    store.replace(summary_key(0), summary_bytes(replace(view, n=0, digest=digest_of(store.get(log_key(0))))))
-    [problem] = log_problems(store)
-    assert (problem.kind, problem.object) == ("log", summary_key(0))
-    store.replace(summary_key(0), b"rubbish")
-    store.replace(HINT, b"rubbish")
-    assert log_problems(store) == [], "what no reader would believe harms nobody"
-    store.replace(summary_key(0), start)
-
-
-def test_a_dead_store_ends_the_search() -> None:
-    def fail(_: int, method: str, key: str) -> None:
-        if not alive:
-            raise UnavailableError(f"{key}: the disk does not answer")
-
-    alive = [True]
-    repository = Repository.create(Faulty(MemoryStore(), before=fail))
-    alive.clear()
-    [problem] = repository.verify().problems
-    assert (problem.kind, problem.object) == ("unavailable", log_key(0))
 
 
 # Counts
@@ -263,7 +149,7 @@ def test_a_manifest_that_miscounts_its_shards_is_found(wrong: dict[str, int]) ->
     commit = publish_by_hand(repository, {"tokens": state})
     problems = {problem.object: problem for problem in repository.verify().problems}
     assert problems[part.shard].kind == "count"
-    assert (problems[part.shard].tables, problems[part.shard].commit) == (("tokens",), commit)
+    assert (problems[part.shard].tables, problems[part.shard].where) == (("tokens",), commit)
     assert ("rows" in wrong) == (part.side in problems)
 
 
@@ -342,3 +228,22 @@ def test_nodes_that_contradict_each_other_are_found() -> None:
     problems = [problem for problem in repository.verify().problems if problem.object == wrong]
     assert problems and all(problem.kind == "count" for problem in problems)
     assert "child 0" in problems[0].message
+
+
+def test_leaves_that_overlap_are_found() -> None:
+    """Their first keys ascend, so that no node alone can tell."""
+    repository = Repository.create(MemoryStore())
+    objects = repository.objects
+    part = raw_part(objects, ["a"])
+    numbers = (part.rows, part.tokens, part.nbytes)
+    packed = b""
+    for generations in ([1, 5], [3, 7]):
+        digests = [bytes.fromhex(digest) for digest in (part.shard, part.shard, part.side)]
+        rows = [LEAF_STRUCT.pack(number, digests[0], 0, *digests[1:], *numbers) for number in generations]
+        leaf = encode_node(0, leaf_records(b"".join(rows)))
+        packed += reference(parse_node(leaf, "a leaf"), objects.put(leaf))
+    root = objects.put(encode_node(1, inner_records(packed)))
+    state = replace(raw_state(objects, "x"), manifest=root, shards=4, rows=4, nbytes=4 * part.nbytes)
+    publish_by_hand(repository, {"a": state})
+    [problem] = repository.verify().problems
+    assert problem.object == root and "child 1 does not come after the one before it" in problem.message
