@@ -18,6 +18,7 @@ from pyfactory.errors import InvalidInputError
 from pyfactory.job.executors.open import open_executor
 from pyfactory.job.run import JobResult, run_job
 from pyfactory.job.spec import load_job
+from pyfactory.repo.names import check_table_name
 from pyfactory.repo.objects import TableState
 from pyfactory.repo.repository import Repository
 from pyfactory.repo.version import Version
@@ -136,6 +137,7 @@ def import_files(
         InvalidInputError: A source or argument is wrong, or an id occurs twice.
         ConflictError: Somebody else committed to the branch meanwhile.
     """
+    check_table_name(table)  # now, rather than after the work
     head = repo.head(branch)
     state = None if head == NO_DIGEST else repo.tables(head).get(table)
     old = None if state is None else Manifest(repo.objects, state.manifest)
@@ -201,6 +203,7 @@ def build(
         ConflictError: Somebody else committed to the branch meanwhile; a rerun finds all tasks done.
     """
     spec = load_job(Path(job))
+    check_table_name(spec.output)  # now, rather than after the work
     head = repo.head(branch)
     version = repo.version(spec.input_table, spec.input_ref or branch)
     with open_executor(workers) as executor:

@@ -6,8 +6,10 @@ Exit codes: 0 done; 1 it failed, or `verify` found something; 2 the command line
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from pyfactory.cli import audit, data, repository
 from pyfactory.cli.output import show_error
@@ -15,8 +17,21 @@ from pyfactory.errors import InternalError, PyfactoryError
 
 __all__ = ["main"]
 
+
+class _Commands(TyperGroup):
+    """The commands. Typer would turn an interrupt into exit code 130 and say nothing."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise PyfactoryError("interrupted", hint="what was not committed is not; run it again") from error
+
+
 app = typer.Typer(
     name="pyfactory",
+    cls=_Commands,
     help="Raw data to versioned training data, fed to GPUs as a stream that can be replayed, audited and priced.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -41,10 +56,6 @@ def main() -> None:
         if debug:
             raise
         show_error(error, as_json=as_json)
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        show_error(PyfactoryError("interrupted", hint="what was not committed is not; run it again"), as_json=as_json)
     except BrokenPipeError:
         # The reader of our output went away, as `head` does.
         sys.stderr.close()

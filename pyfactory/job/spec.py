@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from pyfactory.core.canonical import Value, digest_of_value
@@ -55,6 +55,21 @@ Size = Annotated[int, BeforeValidator(parse_size), Field(ge=1, le=_LARGEST_SHARD
 """Bytes, written as an integer or as 64MB, 512KB, 1GiB."""
 
 
+def _table(name: str) -> str:
+    # How names are spelled in full is the business of the repository.
+    if not name or re.search(r"[@\s]", name):
+        raise ValueError(f"{name!r} is not the name of a table")
+    return name
+
+
+def _table_or_ref(name: str) -> str:
+    table, at, ref = name.partition("@")
+    _table(table)
+    if at and (not ref or re.search(r"\s", ref)):
+        raise ValueError(f"{name!r} is not a table@ref")
+    return name
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -79,8 +94,8 @@ class JobFile(_Strict):
         shards: How the new table is cut.
     """
 
-    input: Annotated[str, Field(pattern=r"^[^@\s]+(@[^\s]+)?$")]
-    output: Annotated[str, Field(pattern=r"^[^@\s]+$")]
+    input: Annotated[str, AfterValidator(_table_or_ref)]
+    output: Annotated[str, AfterValidator(_table)]
     steps: Annotated[list[Any], Field(min_length=1)]
     shards: ShardsSection = ShardsSection()
 

@@ -108,10 +108,10 @@ def _place(store: Store, n: int, content: bytes) -> bool:
             return found == content
         if failure is not None and not isinstance(failure, UnavailableError):
             raise failure
-    why = failure or "it says that the entry exists, but it does not"
+    why = failure.message if failure else "it says that the entry exists, but it does not"
     raise UnavailableError(
         f"{store.url} did not take {log_key(n)} in {_TRIES} tries: {why}",
-        hint="run the command again when the store works",
+        hint=(failure and failure.hint) or "run the command again when the store works",
     ) from failure
 
 

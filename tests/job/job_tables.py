@@ -94,7 +94,9 @@ def write_vocab_and_merges(folder: Path) -> None:
     """Write vocab.json and merges.txt of that tokenizer."""
     model = json.loads(small_tokenizer_json())["model"]
     (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *(" ".join(merge) for merge in model["merges"]), ""]))
+    (folder / "merges.txt").write_text(
+        "\n".join(["#version: 0.2", *(" ".join(merge) for merge in model["merges"]), ""])
+    )
 
 
 @cache
@@ -108,7 +110,7 @@ def oracle() -> Tokenizer:
 
 @cache
 def pair_tokenizer() -> Tokenizer:
-    """Return a tokenizer in which every pair of bytes is a token: where words end shows in the ids of nearly any text."""
+    """Return a tokenizer in which every pair of bytes is a token: its ids show where the words of a text end."""
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
     pairs = [(left, right) for left in symbols for right in symbols]
     # Not in alphabetical order, so that which pair comes first changes along a word.

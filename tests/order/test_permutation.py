@@ -82,6 +82,13 @@ def test_a_window_holds_its_blocks(n: int, block: int, window: int, seed: int) -
     assert sorted(blocks) == list(range(-(-n // block)))
 
 
+@pytest.mark.parametrize(("block", "window", "same"), [(2**62, 2**62, (13, 1)), (4, 2**62, (4, 4)), (13, 2, (13, 1))])
+def test_blocks_and_windows_beyond_the_table(block: int, window: int, same: tuple[int, int]) -> None:
+    """They mean the largest that fit. Catches a product of the two that passes 2^64."""
+    order = SourceOrder(13, 7, "tokens", block_size=block, window=window)
+    assert epoch_of(order, 1) == epoch_of(SourceOrder(13, 7, "tokens", block_size=same[0], window=same[1]), 1)
+
+
 @pytest.mark.parametrize(("block", "window"), [(1, 1), (3, 2), (50, 1), (64, 8)])
 def test_no_two_seeds_epochs_or_sources_share_an_order(block: int, window: int) -> None:
     """Catches seed + epoch as a key (seed 7, epoch 1 = seed 8, epoch 0), a key without the source, and, where there is

@@ -75,7 +75,11 @@ def test_shards_do_not_matter():
     documents = documents_of(LENGTHS)
     recipe = {"seed": 3, "sequence_length": 8}
     whole = memory_stream(documents, **recipe)
-    digests = {memory_stream(documents, cuts, width, **recipe).digest(0, 100) for cuts in ((), (1,), (2, 5, 9), range(1, 11)) for width in (1, 2, 4)}
+    digests = {
+        memory_stream(documents, cuts, width, **recipe).digest(0, 100)
+        for cuts in ((), (1,), (2, 5, 9), range(1, 11))
+        for width in (1, 2, 4)
+    }
     assert digests == {whole.digest(0, 100)}
 
 
@@ -110,7 +114,10 @@ def test_records_of_a_sample():
     ends = np.cumsum(LENGTHS)
     for position in range(len(stream)):
         spans = records_at(stream, position)
-        first = int(stream.version.manifest.token_starts(stream.addresses([position]).shard[:1])[0] + stream.addresses([position]).first[0])
+        first = int(
+            stream.version.manifest.token_starts(stream.addresses([position]).shard[:1])[0]
+            + stream.addresses([position]).first[0]
+        )
         wanted = []
         for number, end in enumerate(ends):
             begin = end - LENGTHS[number]

@@ -15,7 +15,7 @@ from pyfactory.core.canonical import Value
 from pyfactory.core.digest import Digest
 from pyfactory.core.durable import translate_os_error
 from pyfactory.core.progress import Progress
-from pyfactory.errors import InvalidInputError
+from pyfactory.errors import InvalidInputError, NotFoundError, ReadOnlyError
 from pyfactory.job.executors.base import Executor
 from pyfactory.job.pieces import Piece
 from pyfactory.job.task import Result, Work, perform
@@ -148,9 +148,5 @@ def read_beside(folder: Path, name: str, path: str) -> bytes:
     try:
         with translate_os_error(folder / path):
             return (folder / path).read_bytes()
-    except InvalidInputError:
-        raise
-    except LookupError as error:
-        raise FieldError(
-            name, f"there is no file {folder / path}", hint="paths are relative to the job file"
-        ) from error
+    except (InvalidInputError, NotFoundError, ReadOnlyError) as error:
+        raise FieldError(name, error.message, hint="give a file; paths are relative to the job file") from error

@@ -35,7 +35,9 @@ __all__ = ["Encoder", "check_versions", "fast_form", "warm_encoder"]
 Ids = NDArray[np.uint32]
 Offsets = NDArray[np.int64]
 
-_EXACT_CHARS = 1 << 20  # of a text that goes to `tokenizers` at a time
+_EXACT_CHARS = 1 << 18  # of a text that go to `tokenizers` in one piece, where it may be cut
+_BATCH_CHARS = 1 << 20  # that go to it at a time: it takes some hundred bytes of memory for each
+_NO_IDS = np.zeros(0, np.uint32)
 _RENEW_AFTER = 2 << 30  # bytes of text, after which gigatoken's cache of words, which only grows, is dropped
 _FAST_MODEL = {
     "type": "BPE",
@@ -123,11 +125,30 @@ class Encoder:
         return tokenizer
 
     def _exact(self, texts: pa.LargeStringArray) -> list[Ids]:
-        split = [split_text(text, _EXACT_CHARS) if self._may_cut else [text] for text in texts.to_pylist()]
+        ids: list[list[Ids]] = [[_NO_IDS] for _ in texts]
+        rows: list[int] = []
+        pieces: list[str] = []
+        chars = 0
+        for row, text in enumerate(texts):
+            whole = text.as_py()
+            for piece in split_text(whole, _EXACT_CHARS) if self._may_cut else [whole]:
+                rows.append(row)
+                pieces.append(piece)
+                chars += len(piece)
+                if chars >= _BATCH_CHARS:
+                    self._exact_batch(rows, pieces, ids)
+                    chars = 0
+        self._exact_batch(rows, pieces, ids)
+        return [np.concatenate(parts) for parts in ids]
+
+    def _exact_batch(self, rows: list[int], pieces: list[str], ids: list[list[Ids]]) -> None:
+        """Append the ids of each piece to those of its row, and empty both lists."""
         # In a batch, since then, and only then, the library releases the GIL.
-        batch = [piece for pieces in split for piece in pieces]
-        encodings = iter(self._tokenizer.encode_batch_fast(batch, add_special_tokens=False))
-        return [np.concatenate([np.array(next(encodings).ids, np.uint32) for _ in pieces]) for pieces in split]
+        encodings = self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
+        for row, encoding in zip(rows, encodings, strict=True):
+            ids[row].append(np.array(encoding.ids, np.uint32))
+        rows.clear()
+        pieces.clear()
 
 
 def fast_form(file: TokenizerFile, added: list[Any]) -> str | None:

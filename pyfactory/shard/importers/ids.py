@@ -8,6 +8,7 @@ removed, that is the count of equal records before it. Tasks, shards and workers
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +86,12 @@ class IdResolver:
             raise self._refusal(first, count, files)
 
     def occurrence_numbers(self, path: Path) -> Numbers:
-        """Return the occurrence numbers of all rows: uint32[rows], in a sparse file at `path`."""
-        with translate_os_error(path):
-            numbers: Numbers = np.memmap(path, np.uint32, "w+", shape=(max(int(self.starts[-1]), 1),))
+        """Return the occurrence numbers of all rows: uint32[rows], in a file at `path`."""
+        rows = max(int(self.starts[-1]), 1)
+        with translate_os_error(path), path.open("wb") as file:
+            # Space first: a full disk, met through a map, kills the process (SIGBUS).
+            os.posix_fallocate(file.fileno(), 0, rows * np.dtype(np.uint32).itemsize)
+            numbers: Numbers = np.memmap(path, np.uint32, "r+", shape=(rows,))
         for partition in range(self._partitions):
             seen = _Seen()
             for block in self._blocks(partition):

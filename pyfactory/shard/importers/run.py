@@ -31,7 +31,7 @@ from pyfactory.store.content import Objects
 __all__ = ["TARGET_BYTES", "Imported", "Map", "import_sources"]
 
 TARGET_BYTES = 16 << 20
-"""Content of a shard, and what small files share a task. Jobs cut their work by shard, so it is no larger: cores would idle."""
+"""Content of a shard, and what small files share a task. No larger: jobs cut work by shard, and cores would idle."""
 
 _MAX_TARGET_BYTES = 1 << 30
 

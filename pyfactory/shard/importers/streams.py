@@ -21,6 +21,7 @@ Read = Callable[[int], bytes]
 
 _PIECE_BYTES = 1 << 20
 _PACKED_BYTES = 1 << 18
+_UNPACKED_BYTES = 1 << 17
 
 
 class DamagedStreamError(ValueError):
@@ -138,7 +139,7 @@ class _Gzip:
 
 
 class _ForArrow:
-    """A file as Arrow wants it, which closes what it reads: this one stays open, for its digest is still to be taken."""
+    """A file as Arrow wants it. Arrow closes what it reads, but the file stays open: its digest is to be taken."""
 
     def __init__(self, file: RawFile) -> None:
         self.closed = False
@@ -156,14 +157,30 @@ class _Zstd:
 
     def __init__(self, file: RawFile) -> None:
         self._file = file
+        self._damage: DamagedStreamError | None = None
         self._stream = pa.CompressedInputStream(pa.PythonFile(_ForArrow(file), mode="r"), "zstd")
 
     def read(self, size: int) -> bytes:
+        pieces: list[bytes] = []
+        held = 0
+        while held < size and self._damage is None:
+            # Little at a time: Arrow keeps back what it has unpacked when the rest cannot be.
+            piece = self._read(min(size - held, _UNPACKED_BYTES))
+            if not piece:
+                break
+            pieces.append(piece)
+            held += len(piece)
+        if self._damage is not None and not held:
+            raise self._damage
+        return b"".join(pieces)
+
+    def _read(self, size: int) -> bytes:
         try:
             piece: bytes = self._stream.read(size)
         except PyfactoryError:
             raise
         except (OSError, pa.ArrowException) as error:
-            cut = "Truncated" in str(error)
-            raise DamagedStreamError(f"the zstd stream is {'cut off' if cut else f'damaged: {error}'}") from error
+            why = "cut off" if "Truncated" in str(error) else f"damaged: {error}"
+            self._damage = DamagedStreamError(f"the zstd stream is {why}")
+            return b""
         return piece

@@ -16,6 +16,10 @@ from pyfactory.shard.importers import Imported
 from pyfactory.shard.reader import Side, open_shard, open_side
 from pyfactory.store.content import Objects
 
+NAMES = ["a.jsonl", "a.ndjson", "a.json", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"]
+RECORDS = [{"key": f"k{number}", "n": number % 3, "text": f"text {number % 4}\n" * number} for number in range(10)]
+"""The same few records, and names for a file of them in every format."""
+
 Row = tuple[Any, ...]
 
 

@@ -1,8 +1,9 @@
-"""Ids are unique and do not depend on how the work is cut; the oracle is a dict that sees one record after the other."""
+"""Ids are unique and do not depend on how the work is cut; the oracle is a set that sees record after record."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from pyfactory.shard.importers.staging import (
     keys_of_partition,
     read_spill,
 )
-from pyfactory.shard.layout import raw_schema
+from pyfactory.shard.layout import key_of_id, raw_schema
 from pyfactory.shard.reader import Side, open_side
 from pyfactory.shard.writer import make_side
 from pyfactory.store.content import Objects
@@ -39,10 +40,10 @@ def batch_of(texts: Sequence[str]) -> pa.RecordBatch:
 
 
 def staged(folder: Path, texts: Sequence[str], cuts: Sequence[int], *, ids: bool, keyed: bool) -> list[StagedShard]:
-    """Rows as staged shards that end at `cuts`; with ids, these are the texts. Line is the row, file 1 from row 3 on."""
+    """Rows as shards that end at `cuts`; with ids, these are the texts. Line is the row, file 1 from row 3 on."""
     cutter = ShardCutter(Objects(MemoryStore()), folder, 0, 1 << 20, with_ids=ids, key_of_content=keyed)
     bounds = [0, *sorted(cuts), len(texts)]
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in pairwise(bounds):
         mine = texts[start:stop]
         lines = np.arange(start, stop)
         rows_ids = strings([text.encode() for text in mine]) if ids else None
@@ -53,7 +54,7 @@ def staged(folder: Path, texts: Sequence[str], cuts: Sequence[int], *, ids: bool
 
 def sides_of(ids: Sequence[str], cuts: Sequence[int]) -> list[Side]:
     bounds = [0, *sorted(cuts), len(ids)]
-    parts = [pa.array(ids[start:stop], pa.large_string()) for start, stop in zip(bounds, bounds[1:], strict=False)]
+    parts = [pa.array(ids[start:stop], pa.large_string()) for start, stop in pairwise(bounds)]
     return [open_side(make_side(part), "side") for part in parts]
 
 
@@ -101,7 +102,9 @@ def test_numbers_are_the_smallest_free_ones(
     folder = tmp_path_factory.mktemp("ids")
     taken = [content_id(hash_of(text), number) for text, number in old]
     shards = staged(folder, texts, [cut for cut in cuts if cut <= len(texts)], ids=False, keyed=bool(old))
-    existing = Existing(sides_of(taken, [cut for cut in old_cuts if cut <= len(old)]) if old else [], partitions, folder)
+    existing = Existing(
+        sides_of(taken, [cut for cut in old_cuts if cut <= len(old)]) if old else [], partitions, folder
+    )
     resolver = IdResolver(shards, existing, partitions, block_rows)
     numbers = resolver.occurrence_numbers(folder / "numbers")
     assert numbers[: len(texts)].tolist() == smallest_free(texts, taken)
@@ -132,7 +135,9 @@ def test_the_first_duplicate_is_named_with_both_places(
 ) -> None:
     folder = tmp_path_factory.mktemp("ids")
     shards = staged(folder, ids, [cut for cut in cuts if cut <= len(ids)], ids=True, keyed=False)
-    resolver = IdResolver(shards, Existing(sides_of(old, []) if old else [], partitions, folder), partitions, block_rows)
+    resolver = IdResolver(
+        shards, Existing(sides_of(old, []) if old else [], partitions, folder), partitions, block_rows
+    )
     seen: dict[str, int | None] = dict.fromkeys(old)
     duplicates = []
     for row, one in enumerate(ids):
@@ -207,10 +212,8 @@ def test_existing_ids_are_found_in_the_first_side_that_has_them(
     existing = Existing(sides, partitions, tmp_path_factory.mktemp("known"))
     keyed = open_side(make_side(pa.array([str(one) for one in wanted], pa.large_string())), "side")
     keys = keyed.keys.view(KEY_DTYPE)
-    expected = {
-        one: next((number for number, ids in enumerate(known) if one in ids), -1) for one in wanted
-    }
-    in_order = sorted(wanted, key=lambda one: keyed_bytes(str(one)))
+    expected = {one: next((number for number, ids in enumerate(known) if one in ids), -1) for one in wanted}
+    in_order = sorted(wanted, key=lambda one: key_of_id(str(one)))
     assert existing.find(keys).tolist() == [expected[one] for one in in_order]
     by_partition = [
         existing.find(keys_of_partition(keys, partition, partitions)[0], partition) for partition in range(partitions)
@@ -218,18 +221,12 @@ def test_existing_ids_are_found_in_the_first_side_that_has_them(
     assert np.concatenate(by_partition).tolist() == [expected[one] for one in in_order]
 
 
-def keyed_bytes(one: str) -> bytes:
-    from pyfactory.shard.layout import key_of_id
-
-    return key_of_id(one)
-
-
 def test_spills_hold_what_the_side_needs(tmp_path: Path) -> None:
     (shard,) = staged(tmp_path, ["b", "a", "b", "c"], [], ids=True, keyed=False)
     spill = read_spill(shard.spill)
     assert spill.column("base").to_pylist() == ["b", "a", "b", "c"]
     assert spill.column("file").to_pylist() == [0, 0, 0, 1]
-    keys = [keyed_bytes(one) for one in ("b", "a", "b", "c")]
+    keys = [key_of_id(one) for one in ("b", "a", "b", "c")]
     assert spill.column("key").to_pylist() == sorted(keys)
     assert [keys[row] for row in spill.column("row").to_pylist()] == sorted(keys)
     rows = spill.column("row").to_pylist()
@@ -246,7 +243,7 @@ def test_shards_end_with_the_row_that_reaches_the_target(
         Objects(MemoryStore()), tmp_path_factory.mktemp("cut"), 0, target, with_ids=False, key_of_content=False
     )
     bounds = sorted({0, len(texts), *(cut for cut in batches if cut < len(texts))})
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in pairwise(bounds):
         lines = np.arange(start, stop)
         cutter.add(Rows(batch_of(texts[start:stop]), None, np.zeros(stop - start, np.int32), lines))
     cutter.flush()

@@ -79,7 +79,9 @@ def test_columns_keep_their_types_and_order(tmp_path: Path) -> None:
     assert good == [(1, None, "x", None, moment, 1, [0.5], b"\xff"), (2, None, "y", "s", None, None, None, None)]
 
 
-@pytest.mark.parametrize(("type_", "ids"), [(pa.string(), ["a", "b"]), (pa.int32(), ["-5", "7"]), (pa.uint64(), ["0", "9"])])
+@pytest.mark.parametrize(
+    ("type_", "ids"), [(pa.string(), ["a", "b"]), (pa.int32(), ["-5", "7"]), (pa.uint64(), ["0", "9"])]
+)
 def test_ids_are_strings_or_integers(tmp_path: Path, type_: pa.DataType, ids: list[str]) -> None:
     values = ids if type_ == pa.string() else [int(one) for one in ids]
     path = write(tmp_path / "a.parquet", {"text": ["x", "y"], "key": pa.array(values, type_)})
@@ -162,6 +164,8 @@ def test_what_is_no_parquet_file_is_named(tmp_path: Path) -> None:
 
 def test_batches_shrink_when_rows_are_long(tmp_path: Path) -> None:
     """Memory follows bytes, not rows: 64 rows of 1 MB must not come as one batch."""
-    path = write(tmp_path / "a.parquet", {"text": [f"{number:04}" * (1 << 18) for number in range(64)]}, use_dictionary=False)
+    path = write(
+        tmp_path / "a.parquet", {"text": [f"{number:04}" * (1 << 18) for number in range(64)]}, use_dictionary=False
+    )
     sizes = [rows.content.num_rows for rows in read_parquet(path, 0, PLAIN)]
     assert sum(sizes) == 64 and max(sizes) <= 8

@@ -40,7 +40,11 @@ def test_glob_matches_the_name_and_not_the_path(tmp_path: Path) -> None:
 def test_the_folder_one_stands_in_has_a_name_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path / "docs", "a.txt")
     monkeypatch.chdir(tmp_path / "docs")
-    assert [file.name for file in expand([Path("."), Path("../docs"), Path("a.txt")])] == ["docs/a.txt", "docs/a.txt", "a.txt"]
+    assert [file.name for file in expand([Path(), Path("../docs"), Path("a.txt")])] == [
+        "docs/a.txt",
+        "docs/a.txt",
+        "a.txt",
+    ]
 
 
 @pytest.mark.parametrize(

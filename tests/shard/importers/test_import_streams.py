@@ -40,8 +40,12 @@ def pack(path: Path, packed: bytes) -> Path:
     return path
 
 
-@given(st.lists(st.binary(max_size=300), min_size=1, max_size=4), st.integers(1, 500), st.sampled_from(["gz", "zst", ""]))
-def test_unpacking_gives_what_was_packed(tmp_path_factory: pytest.TempPathFactory, parts: list[bytes], size: int, how: str) -> None:
+@given(
+    st.lists(st.binary(max_size=300), min_size=1, max_size=4), st.integers(1, 500), st.sampled_from(["gz", "zst", ""])
+)
+def test_unpacking_gives_what_was_packed(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[bytes], size: int, how: str
+) -> None:
     """Any number of members or frames, read in pieces of any size; the digest is that of the packed bytes."""
     compress = {"gz": gzip.compress, "zst": zstandard.compress, "": lambda part: part}[how]
     packed = b"".join(map(compress, parts))
