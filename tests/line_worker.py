@@ -1,9 +1,9 @@
 """A program that kills the whole line at calls of the store and at random moments, and judges what is left each time.
 
-    line_worker.py FOLDER ACT sampled|full|random
+    line_worker.py FOLDER sampled|full|random ACT...
 
-Everything happens in forks of this process, which has loaded all modules and never starts a thread; it prints a list of
-what the repository showed after each kill, "old" or "new", in the order of the kills.
+Everything happens in forks of this process, which has loaded all modules and never starts a thread; it prints what the
+repository showed after each kill, "old" or "new", in the order of the kills, by act.
 """
 
 from __future__ import annotations
@@ -33,10 +33,8 @@ from pyfactory.store.wrap import Faulty
 from tests.raw_files import documents, small_repository, write_job, write_records
 
 HERE = Path(sys.argv[1]) if len(sys.argv) > 1 else Path()
-SAMPLE = 10
+SAMPLE = 6
 RANDOM_KILLS = 5
-
-Seen = tuple[Any, ...]
 
 ACTS: dict[str, Callable[[Repository, int], Any]] = {
     "import": lambda repo, workers: import_files(repo, "other", [HERE / "new.jsonl"], id="id", workers=workers),
@@ -69,7 +67,7 @@ def forked(work: Callable[[], Any], delay: float | None = None) -> tuple[int, An
             os.kill(child, signal.SIGKILL)
         os.close(ended)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    with open(reading, "rb") as file:
+    with os.fdopen(reading, "rb") as file:
         answer = file.read()
     return code, json.loads(answer) if code == 0 else None
 
@@ -77,7 +75,7 @@ def forked(work: Callable[[], Any], delay: float | None = None) -> tuple[int, An
 def prepare() -> None:
     repo = small_repository(HERE, 30)
     write_records(HERE / "new.jsonl", documents(30, 3, "new"))
-    write_job(HERE / "other.yaml", ("filter: {min_chars: 100}", "dedup: {method: exact}", *TAIL), target="6KB")
+    write_job(HERE / "other.yaml", ("filter: {min_chars: 100}", "dedup: {method: exact}", *TAIL), target="10KB")
     assert repo.verify().problems == []
 
 
@@ -130,7 +128,7 @@ def judged(act: str, copy: Path, expected: dict[str, Any]) -> str:
         if act == "build":
             done = marks - sum(1 for _ in Repository.open(HERE / "repository").store.list("memo"))
             computed, reused = expected["tasks"]  # tasks of the earlier build are reused in any case
-            assert (report.computed, report.reused) == (computed - done, reused + done), (report, expected["tasks"], done)
+            assert (report.computed, report.reused) == (computed - done, reused + done), (expected, done)
     assert same(seen(Repository.open(copy)), expected["new"])
     assert repo.verify().problems == []
     return outcome
@@ -154,18 +152,17 @@ def chosen(calls: list[Any], mode: str) -> list[Any]:
     return sorted(random.Random(len(calls)).sample(early, SAMPLE), key=early.index) + publishing
 
 
-def main(act: str, mode: str) -> list[str]:
-    assert forked(prepare)[0] == 0
+def kills(act: str, mode: str) -> list[str]:
+    """Kill an act many times, each time in a copy of the repository of its own."""
     shutil.copytree(HERE / "repository", HERE / "undisturbed")
     code, expected = forked(lambda: undisturbed(act, HERE / "undisturbed"))
     assert code == 0
+    shutil.rmtree(HERE / "undisturbed")
     outcomes = []
     chance = random.Random(7)
-    turns: list[Any] = chosen(expected["calls"], mode)
-    if mode == "random":
-        turns = sorted(chance.uniform(0, expected["seconds"]) for _ in range(RANDOM_KILLS))
-    for number, turn in enumerate(turns):
-        copy = HERE / str(number)
+    turns = [chance.uniform(0, expected["seconds"]) for _ in range(RANDOM_KILLS)]
+    for turn in turns if mode == "random" else chosen(expected["calls"], mode):
+        copy = HERE / "killed"
         shutil.copytree(HERE / "repository", copy)
         if mode == "random":
             code, _ = forked(lambda: ACTS[act](Repository.open(copy), 2) and None, delay=turn)  # noqa: B023 - at once
@@ -177,10 +174,12 @@ def main(act: str, mode: str) -> list[str]:
         assert code == 0, (act, turn)
         outcomes.append(outcome)
         shutil.rmtree(copy)
-    assert single()
     return outcomes
 
 
 if __name__ == "__main__":
     assert single()
-    print(json.dumps(main(*sys.argv[2:])))
+    assert forked(prepare)[0] == 0
+    found = {name: kills(name, sys.argv[2]) for name in sys.argv[3:]}
+    assert single()
+    print(json.dumps(found))

@@ -49,7 +49,7 @@ def write_job(
 
 
 def small_repository(folder: Path, count: int = 60) -> Repository:
-    """Make `folder`/repository: `raw` of two imports, two shards, and `corpus` of several, built by `folder`/job.yaml; tag v1."""
+    """Make `folder`/repository, tag v1: `raw` of two imports, and `corpus` of several shards, by `folder`/job.yaml."""
     repo = Repository.create(folder / "repository")
     for seed in (1, 2):
         source = write_records(folder / f"raw-{seed}.jsonl", documents(count, seed, f"doc-{seed}"))

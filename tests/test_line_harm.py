@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pyfactory.factory import build, import_files
+from pyfactory.factory import import_files
 from pyfactory.repo.oplog import log_key
 from pyfactory.repo.repository import Repository
 from tests.raw_files import documents, small_repository, write_job, write_records
@@ -59,7 +59,7 @@ def objects_of(repo: Repository, kind: str) -> list[tuple[str, set[str]]]:
 
 
 def check(repo: Repository, key: str, tables: set[str], kind: str) -> None:
-    """The repository opens, and its verification names the object at `key`, the tables that need it and nothing else."""
+    """The repository opens, and its verification names the object at `key`, the tables that need it, nothing else."""
     problems = Repository.open(repo.store.url).verify().problems
     assert problems, key
     for problem in problems:
@@ -193,7 +193,7 @@ assert len(set(failures)) >= (1 if act == "tag" else 3), failures
 
 @pytest.mark.parametrize(("act", "step"), [("import", 3), ("build", 2), ("tag", 1)])
 def test_a_full_disk_is_one_clear_error(tmp_path: Path, act: str, step: int) -> None:
-    """At a growing number of free pages. Catches a raw OSError, a map of a file that does not fit (SIGBUS), half a commit.
+    """At a growing number of free pages. Catches a raw OSError, a map that does not fit (SIGBUS), half a commit.
 
     The file system of 4 MiB is in a mount namespace of its own.
     """
@@ -210,7 +210,9 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, act: str, step: int) -> 
     write_records(tmp_path / "raw.jsonl", records)
     write_job(tmp_path / "job.yaml", target="20KB")
     program = [sys.executable, "-c", FILL_THE_DISK, str(disk), str(tmp_path), act, str(step)]
-    done = subprocess.run([*isolated, mount, str(disk), *program], capture_output=True, text=True, cwd=HERE.parent, timeout=100)
+    done = subprocess.run(
+        [*isolated, mount, str(disk), *program], capture_output=True, text=True, cwd=HERE.parent, timeout=100
+    )
     assert done.returncode == 0, done.stderr
 
 

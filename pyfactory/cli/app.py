@@ -5,17 +5,21 @@ Exit codes: 0 done; 1 it failed, or `verify` found something; 2 the command line
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from pyfactory.cli import audit, data, repository
-from pyfactory.cli.output import show_error
-from pyfactory.errors import InternalError, PyfactoryError
+from pyfactory.cli.interrupts import interruptible
+from pyfactory.cli.output import note, show_error
+from pyfactory.errors import InternalError, InvalidInputError, PyfactoryError, UnavailableError
 
-__all__ = ["main"]
+__all__ = ["run"]
 
 
 class _Commands(TyperGroup):
@@ -26,7 +30,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            raise PyfactoryError("interrupted", hint="what was not committed is not; run it again") from error
+            raise PyfactoryError("interrupted", hint="nothing was committed; run it again") from error
 
 
 app = typer.Typer(
@@ -40,28 +44,68 @@ app = typer.Typer(
 
 @app.callback()
 def _options(debug: bool = typer.Option(False, "--debug", help="Show the stack trace of an error.")) -> None:
-    """Options before the command; `main` looks for them itself."""
+    """Options of all commands."""
 
 
 for commands in (repository, data, audit):
     commands.register(app)
 
 
-def main() -> None:
-    """Run the command line and exit."""
-    debug, as_json = "--debug" in sys.argv, "--json" in sys.argv
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code.
+
+    Raises:
+        Exception: Whatever went wrong, if `--debug` is among the arguments.
+    """
+    _settle_streams()
+    rest, debug = _without_debug(arguments)
+    as_json = "--json" in rest
     try:
-        app()
-    except PyfactoryError as error:
-        if debug:
-            raise
-        show_error(error, as_json=as_json)
-    except BrokenPipeError:
-        # The reader of our output went away, as `head` does.
-        sys.stderr.close()
+        with interruptible(lambda text: None if as_json else note(text)):
+            # Commands return nothing; a number is the exit code of `typer.Exit`.
+            return int(app(rest, prog_name="pyfactory", standalone_mode=False) or 0)
+    except typer.TyperException as error:
+        return _refuse(error, as_json)
+    except SystemExit as error:  # shell completion, or the reader of our output went away, as `head` does
+        return error.code if isinstance(error.code, int) else 1
     except Exception as error:
         if debug:
             raise
-        bug = InternalError(f"{type(error).__name__}: {error}", hint="this is a bug: run it with --debug and report it")
-        show_error(bug, as_json=as_json)
-    sys.exit(1)
+        show_error(_explained(error), as_json=as_json)
+        return 1
+
+
+def _settle_streams() -> None:
+    """Let a name or text that the terminal cannot show never be an error, nor a stream that is closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _without_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """Return the arguments without `--debug`, which may stand anywhere, and whether it was there."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [argument for argument in arguments[:end] if argument != "--debug"]
+    return [*options, *arguments[end:]], len(options) < end
+
+
+def _refuse(error: typer.TyperException, as_json: bool) -> int:
+    """Say what is wrong with the command line."""
+    message = error.format_message()
+    if message:  # else the help was shown
+        context: Any = getattr(error, "ctx", None)
+        command = context.command_path if context else "pyfactory"
+        show_error(InvalidInputError(message, hint=f"{command} --help"), as_json=as_json)
+    return error.exit_code
+
+
+def _explained(error: Exception) -> PyfactoryError:
+    if isinstance(error, PyfactoryError):
+        return error
+    if isinstance(error, MemoryError):
+        return UnavailableError("there is not enough memory", hint="take fewer --workers, or smaller records")
+    text = f"{type(error).__name__}: {error}"
+    return InternalError(text, hint="this is a bug in pyfactory: run the command again with --debug and report it")

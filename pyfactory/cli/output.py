@@ -1,4 +1,7 @@
-"""How results, progress and errors look: for people on a terminal, as plain lines in a pipe, as JSON for programs."""
+"""How results, progress and errors look: for people on a terminal, as plain lines in a pipe, as JSON for programs.
+
+Results go to stdout; progress, notes and errors to stderr.
+"""
 
 from __future__ import annotations
 
@@ -11,32 +14,55 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from pyfactory.core.progress import Progress
+from pyfactory.core.durable import translate_os_error
+from pyfactory.core.progress import Progress, no_progress
 from pyfactory.errors import PyfactoryError
 
-__all__ = ["amount", "emit", "line", "progress", "show_error", "size"]
+__all__ = ["amount", "counted", "emit", "line", "note", "plain", "progress", "show_error", "size"]
 
 _PLAIN_SECONDS = 2.0
+
+_STAGES_IN_BYTES = {"read"}
+
+# A stored name, message or text must not steer the terminal.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 def emit(value: Any, *, as_json: bool) -> bool:
     """Print a result as JSON if that was asked for; return whether it was."""
     if as_json:
-        print(json.dumps(value, indent=2, sort_keys=True, default=str))
+        with _writing():
+            print(json.dumps(value, indent=2, sort_keys=True, default=str), flush=True)
     return as_json
 
 
 def line(text: str = "") -> None:
     """Print a line for people; rich markup allowed, long lines left to the terminal."""
-    Console(highlight=False, soft_wrap=True).print(text)
+    with _writing():
+        _print(Console(highlight=False, soft_wrap=True), text)
+
+
+def note(text: str) -> None:
+    """Print a line that is not part of the result, to stderr."""
+    _print(Console(stderr=True, highlight=False, soft_wrap=True), escape(text))
+
+
+def plain(text: str) -> str:
+    """Return text of others so that it is shown as it is, not as markup."""
+    return escape(text)
 
 
 def amount(number: int) -> str:
     """Return a count with thousands marks."""
     return f"{number:,}"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a count with its noun: 1 record, 2,000 records."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def size(nbytes: int) -> str:
@@ -53,23 +79,45 @@ def show_error(error: PyfactoryError, *, as_json: bool) -> None:
     """Print one clear sentence, and the way out, to stderr."""
     if as_json:
         shown = {"error": {"kind": error.kind, "message": error.message, "hint": error.hint}}
-        print(json.dumps(shown), file=sys.stderr)
+        print(json.dumps(shown), file=sys.stderr, flush=True)
         return
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"[bold red]error:[/] {escape(error.message)}")
+    _print(console, f"[bold red]error:[/] {escape(error.message)}")
     if error.hint:
-        console.print(f"[dim]hint:[/]  {escape(error.hint)}")
+        _print(console, f"[dim]hint:[/]  {escape(error.hint)}")
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """Show progress on stderr: bars on a terminal, else a plain line per stage every other second."""
-    if not sys.stderr.isatty():
+def progress(*, as_json: bool) -> Iterator[Progress]:
+    """Show progress on stderr: bars on a terminal, else a plain line now and then; nothing to a program."""
+    if as_json:
+        yield no_progress
+    elif not sys.stderr.isatty():
         yield _Lines()
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        yield _Bars(bars)
+    else:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"))
+        with Bars(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bars:
+            yield _Bars(bars)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # the reader has seen enough
+    except OSError as error:
+        with translate_os_error("the output"):
+            raise error
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text.translate(_CONTROLS))
+
+
+def _shown(stage: str, done: int, total: int | None) -> str:
+    show = size if stage in _STAGES_IN_BYTES else amount
+    return show(done) if total is None else f"{show(done)} of {show(total)}"
 
 
 class _Bars:
@@ -79,16 +127,21 @@ class _Bars:
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=total)
-        self._bars.update(self._tasks[stage], completed=done, total=total)
+            self._tasks[stage] = self._bars.add_task(stage, total=total, done="")
+        self._bars.update(self._tasks[stage], completed=done, total=total, done=_shown(stage, done, total))
 
 
 class _Lines:
+    """A line when a stage begins, every other second, and when it ends."""
+
     def __init__(self) -> None:
         self._shown: dict[str, float] = {}
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         now = time.monotonic()
-        if now - self._shown.get(stage, 0.0) >= _PLAIN_SECONDS or done == total:
+        if total is None:
+            self._shown.setdefault(stage, now)  # it may be over in a moment, and there is little to tell
+        if done == total or now - self._shown.get(stage, -_PLAIN_SECONDS) >= _PLAIN_SECONDS:
             self._shown[stage] = now
-            print(f"{stage}: {done}{'' if total is None else f'/{total}'}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"{stage}: {_shown(stage, done, total)}\n")
+            sys.stderr.flush()

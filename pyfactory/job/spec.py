@@ -208,7 +208,9 @@ def _validated(document: Document, where: Where, model: type[Model], value: obje
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise _located(document, where, model, error.errors()[0]) from error
+        # A mistyped key is also a missing one: the typo is what to tell.
+        errors = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+        raise _located(document, where, model, errors[0]) from error
 
 
 def _located(document: Document, where: Where, model: type[BaseModel], error: ErrorDetails) -> InvalidInputError:

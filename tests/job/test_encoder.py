@@ -112,19 +112,19 @@ ADDED = {
 }
 
 
-@pytest.mark.parametrize("special_text", ["escape", "keep"])
 @pytest.mark.parametrize("name", ADDED)
-def test_text_that_looks_like_an_added_token(name: str, special_text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_that_looks_like_an_added_token(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tokens of any kind, whole, cut short and joined, while texts for `tokenizers` are cut every few characters."""
-    monkeypatch.setattr(encoder, "_EXACT_CHARS", 5)
+    monkeypatch.setattr(encoder, "_PIECE_CHARS", 5)
     tokenizer = with_added(*ADDED[name])
+    file = from_tokenizer_json(tokenizer.to_str().encode(), name)
     contents = [token.content for token in ADDED[name]]
     pieces = [*contents, *(text[:-1] for text in contents), *(text[1:] for text in contents), " ", "\n"]
     chance = random.Random(7)
     others = random_texts(8, 400, gap=0.02)
     texts = ["".join(chance.choice([*pieces, chance.choice(others)[:6]]) for _ in range(5)) for _ in range(700)]
-    enc = Encoder(from_tokenizer_json(tokenizer.to_str().encode(), name), special_text)
-    assert encoded(enc, texts) == expected(tokenizer, texts, special_text)
+    for special_text in ("escape", "keep"):
+        assert encoded(Encoder(file, special_text), texts) == expected(tokenizer, texts, special_text)
 
 
 def test_texts_with_special_text_are_found() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 from collections.abc import Iterator
 
@@ -113,6 +114,21 @@ def test_an_interrupt_of_the_caller_stops_the_tasks(error: BaseException | type[
     with open_executor(2) as executor, pytest.raises((KeyboardInterrupt, InvalidInputError)):
         executor.map(started.append, range(1000), stage="s", progress=progress)
     assert len(started) < 20
+
+
+def test_ctrl_c_while_tasks_run() -> None:
+    """The caller waits for tasks, and is interrupted there: nothing more is started, and what runs is waited for."""
+    started, ended = [], []
+
+    def work(task: int) -> None:
+        started.append(task)
+        if task == 2:
+            _thread.interrupt_main()
+        ended.append(task)
+
+    with open_executor(2) as executor, pytest.raises(KeyboardInterrupt):
+        executor.map(work, range(100_000), stage="s")
+    assert len(started) < 100_000 and sorted(started) == sorted(ended)
 
 
 def test_tasks_are_taken_as_they_are_needed() -> None:

@@ -1,4 +1,4 @@
-"""The loader over a repository made by the real import and build, against the program that knows only the specification."""
+"""The loader over what the real import and build have made, against the program that knows only the specification."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from pyfactory.core.digest import digest_of
 from pyfactory.factory import build, import_files
 from pyfactory.loader.loader import DataLoader
 from pyfactory.repo.repository import Repository
@@ -28,7 +29,7 @@ Heard = dict[int, str]
 
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """Tag v1 names ten or so shuffled shards; `main` went on to a longer table since, and `plain.e` holds a table of one shard."""
+    """Tag v1 names ten or so shuffled shards; `main` went on to a longer table since, and `plain.e` is one shard."""
     folder = tmp_path_factory.mktemp("replayed")
     repository = small_repository(folder)
     source = write_records(folder / "raw-3.jsonl", documents(40, 3, "doc-3"))
@@ -127,8 +128,6 @@ def test_other_tables_and_refs(repo: Repository, table: str, ref: str) -> None:
 
 def test_the_hash_of_a_span_is_that_of_what_was_received(repo: Repository) -> None:
     """Catches a digest() that hashes other bytes than a training loop gets, or in another order."""
-    from pyfactory.core.digest import digest_of
-
     stream = Stream(repo.version("corpus", "v1"), seed=3, sequence_length=40)
     rows = next(iter(DataLoader(stream, batch_size=len(stream))))["input_ids"]
     assert stream.digest(0, len(stream)) == digest_of(rows.numpy().astype("<u4").tobytes())

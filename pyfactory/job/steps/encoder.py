@@ -10,6 +10,7 @@ import json
 import re
 import threading
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import awkward
@@ -35,9 +36,8 @@ __all__ = ["Encoder", "check_versions", "fast_form", "warm_encoder"]
 Ids = NDArray[np.uint32]
 Offsets = NDArray[np.int64]
 
-_EXACT_CHARS = 1 << 18  # of a text that go to `tokenizers` in one piece, where it may be cut
-_BATCH_CHARS = 1 << 20  # that go to it at a time: it takes some hundred bytes of memory for each
-_NO_IDS = np.zeros(0, np.uint32)
+_PIECE_CHARS = 1 << 14  # of a text with a character of the gap: so much around it goes to `tokenizers`
+_BATCH_CHARS = 1 << 20  # that go to `tokenizers` at a time: it takes some hundred bytes of memory for each
 _RENEW_AFTER = 2 << 30  # bytes of text, after which gigatoken's cache of words, which only grows, is dropped
 _FAST_MODEL = {
     "type": "BPE",
@@ -93,7 +93,9 @@ class Encoder:
         differing = self._differing(texts)
         if not len(differing):
             return offsets, ids
-        return _spliced(offsets, ids, differing, self._exact(texts.take(pa.array(differing))))
+        some = texts.take(pa.array(differing))
+        exact = self._by_pieces(self._fast, some) if self._may_cut else self._exact(some)
+        return _spliced(offsets, ids, differing, exact)
 
     def with_special_text(self, texts: pa.LargeStringArray) -> NDArray[np.int64]:
         """Return the indices of the texts that contain the text of a special token."""
@@ -124,31 +126,31 @@ class Encoder:
         tokenizer.encode_special_tokens = self._escapes
         return tokenizer
 
-    def _exact(self, texts: pa.LargeStringArray) -> list[Ids]:
-        ids: list[list[Ids]] = [[_NO_IDS] for _ in texts]
-        rows: list[int] = []
-        pieces: list[str] = []
-        chars = 0
-        for row, text in enumerate(texts):
-            whole = text.as_py()
-            for piece in split_text(whole, _EXACT_CHARS) if self._may_cut else [whole]:
-                rows.append(row)
-                pieces.append(piece)
-                chars += len(piece)
-                if chars >= _BATCH_CHARS:
-                    self._exact_batch(rows, pieces, ids)
-                    chars = 0
-        self._exact_batch(rows, pieces, ids)
-        return [np.concatenate(parts) for parts in ids]
+    def _by_pieces(self, fast: gigatoken.Tokenizer, texts: pa.LargeStringArray) -> list[Ids]:
+        """Return the ids of texts of which only the pieces around characters of the gap go to `tokenizers`."""
+        split = [split_text(text, _PIECE_CHARS) for text in texts.to_pylist()]
+        pieces = pa.array([piece for pieces in split for piece in pieces], pa.large_string())
+        gap = _matching(pieces, _GAP)
+        offsets, ids = _spliced(*self._by_gigatoken(fast, pieces), gap, self._exact(pieces.take(pa.array(gap))))
+        ends = np.cumsum([0, *(len(pieces) for pieces in split)])
+        return [ids[low:high] for low, high in pairwise(offsets[ends].tolist())]
 
-    def _exact_batch(self, rows: list[int], pieces: list[str], ids: list[list[Ids]]) -> None:
-        """Append the ids of each piece to those of its row, and empty both lists."""
+    def _exact(self, texts: pa.LargeStringArray) -> list[Ids]:
+        ids: list[Ids] = []
+        batch: list[str] = []
+        chars = 0
+        for text in texts:
+            batch.append(text.as_py())
+            chars += len(batch[-1])
+            if chars >= _BATCH_CHARS:
+                ids += self._exact_batch(batch)
+                batch, chars = [], 0
+        return ids + self._exact_batch(batch)
+
+    def _exact_batch(self, texts: list[str]) -> list[Ids]:
         # In a batch, since then, and only then, the library releases the GIL.
-        encodings = self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
-        for row, encoding in zip(rows, encodings, strict=True):
-            ids[row].append(np.array(encoding.ids, np.uint32))
-        rows.clear()
-        pieces.clear()
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, np.uint32) for encoding in encodings]
 
 
 def fast_form(file: TokenizerFile, added: list[Any]) -> str | None:
