@@ -35,7 +35,7 @@ struct Bijection {
         return mix64(value + key + static_cast<uint64_t>(number + 1) * kWeyl) >> (64 - width);
     }
 
-    // Every Feistel round on an even split is an even permutation; this half-width-one round makes odd ones as likely.
+    // A Feistel round that changes two bits or more is an even permutation; this round on one bit makes odd ones as likely.
     PF_HD uint64_t parity(uint64_t x) const { return x ^ round(rounds, x >> 1, 1); }
 
     PF_HD uint64_t forward_once(uint64_t x) const {

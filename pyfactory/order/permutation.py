@@ -17,6 +17,8 @@ __all__ = ["SourceOrder"]
 
 Int64s = NDArray[np.int64]
 
+_END = 2**62  # one past the last position
+
 
 class SourceOrder:
     """The endless sequence of a source's samples: epoch after epoch, each in an order of its own.
@@ -38,10 +40,11 @@ class SourceOrder:
         """Return the sample ordinal at each position: int64[m] -> int64[m]. O(1) each.
 
         Raises:
-            InvalidInputError: A position is negative.
+            InvalidInputError: A position is not in [0, 2^62).
         """
-        if positions.size and positions.min() < 0:
-            raise InvalidInputError(f"position {positions.min()} is negative", hint="positions begin at 0")
+        if positions.size and not (positions.min() >= 0 and positions.max() < _END):
+            outside = positions.min() if positions.min() < 0 else positions.max()
+            raise InvalidInputError(f"there is no position {outside}", hint="positions are 0 to 2^62 - 1")
         return self._native.samples_at(positions)
 
     def positions_of(self, samples: Int64s, epochs: Int64s) -> Int64s:
@@ -52,6 +55,6 @@ class SourceOrder:
         """
         if samples.size and not (samples.min() >= 0 and samples.max() < self.samples):
             raise InvalidInputError(f"samples are numbered from 0 to {self.samples - 1}")
-        if epochs.size and not 0 <= epochs.min() <= epochs.max() < 2**62 // self.samples + 1:
+        if epochs.size and not 0 <= epochs.min() <= epochs.max() < _END // self.samples + 1:
             raise InvalidInputError("an epoch is negative or too large")
         return self._native.positions_of(samples, epochs)

@@ -94,7 +94,7 @@ def test_two_epochs_are_what_the_independent_program_says(repo: Repository, reci
 
 
 def test_ranks_and_a_restart_hear_the_same_stream(repo: Repository) -> None:
-    """Catches a lane that shifts positions, and a resumed loader that begins somewhere else."""
+    """Catches ranks that take each other's positions, and a resumed loader that begins somewhere else."""
     recipe = {"seed": 11, "sequence_length": 50, "block_size": 4, "window": 8}
     version = repo.version("corpus", "v1", strict=True)
     found: Heard = {}
@@ -109,6 +109,7 @@ def test_ranks_and_a_restart_hear_the_same_stream(repo: Repository) -> None:
                 loader.load_state_dict(state)
             steps = zip(range(10), loader, strict=False)
             part = heard(batch for _, batch in steps)
+            assert min(part) == (0 if state is None else state["position"]) + loader.lane.rank * loader.batch_size
             assert not part.keys() & found.keys()
             found |= part
         state = loaders[0].state_dict()

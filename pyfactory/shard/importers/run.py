@@ -110,7 +110,8 @@ def import_sources(
         NotFoundError: A source does not exist.
         UnavailableError: A file changes while it is read, or the machine fails.
     """
-    _check_options(text, id, glob, on_bad_record, target_bytes)
+    options = {"text": text, "id": id, "columns": list(columns), "glob": glob, "on_bad_record": on_bad_record}
+    _check_options(options, target_bytes)
     kept = parse_columns(columns, text)
     files = expand(sources, glob)
     tasks = group(files, target_bytes)
@@ -120,35 +121,38 @@ def import_sources(
         course = Course(progress, sum(file.size for file in files))
         skip = on_bad_record == "skip"
         reading = Reading(objects, folder, selection, target_bytes, skip, key_of_content=bool(known), course=course)
-        try:
-            results = list(map(reading, tasks))
-        except BaseException:
-            course.stop_after(-1)
-            raise
+        results = _read(reading, tasks, map)
         reports = [report for result in results for report in result.files]
         shards = [shard for result in results for shard in result.shards]
         parts = _index(objects, folder, shards, known, files, reports, id is not None, map, progress)
         bad = _listed(results)
-    options = {
-        "text": text,
-        "id": id,
-        "columns": list(columns),
-        "glob": glob,
-        "on_bad_record": on_bad_record,
-        "target_bytes": target_bytes,
-    }
-    records, skipped = sum(report.records for report in reports), sum(report.skipped for report in reports)
-    return Imported(parts, selection.schema, _source_values(files, reports), records, skipped, bad, options)
+    return Imported(
+        parts,
+        selection.schema,
+        _source_values(files, reports),
+        records=sum(report.records for report in reports),
+        skipped=sum(report.skipped for report in reports),
+        bad=bad,
+        options={**options, "target_bytes": target_bytes},
+    )
 
 
-def _check_options(text: str, id: str | None, glob: str, on_bad_record: str, target_bytes: int) -> None:
-    for name, value in (("text", text), ("id", id), ("glob", glob)):
-        if value == "":
+def _check_options(options: dict[str, Any], target_bytes: int) -> None:
+    for name in ("text", "id", "glob"):
+        if options[name] == "":
             raise InvalidInputError(f"the option {name} is empty")
-    if on_bad_record not in ("stop", "skip"):
-        raise InvalidInputError(f"on_bad_record is {on_bad_record!r}", hint="choose 'stop' or 'skip'")
+    if options["on_bad_record"] not in ("stop", "skip"):
+        raise InvalidInputError(f"on_bad_record is {options['on_bad_record']!r}", hint="choose 'stop' or 'skip'")
     if not 1 <= target_bytes <= _MAX_TARGET_BYTES:
         raise InvalidInputError(f"target_bytes is {target_bytes}", hint=f"choose 1 to {_MAX_TARGET_BYTES}")
+
+
+def _read(reading: Reading, tasks: Sequence[Task], map: Map) -> list[TaskResult]:
+    try:
+        return list(map(reading, tasks))
+    except BaseException:
+        reading.course.stop_after(-1)  # whatever a map leaves running ends at its next read
+        raise
 
 
 def _selection(

@@ -110,6 +110,14 @@ def test_numbers_are_the_smallest_free_ones(
     assert numbers[: len(texts)].tolist() == smallest_free(texts, taken)
 
 
+@pytest.mark.parametrize(("taken", "numbers"), [([], [0, 1, 0, 2]), ([0], [1, 2, 0, 3]), ([1], [0, 2, 0, 3])])
+def test_numbers_go_on_from_block_to_block(tmp_path: Path, taken: list[int], numbers: list[int]) -> None:
+    existing = Existing(sides_of([content_id(hash_of("a"), one) for one in taken], []) if taken else [], 1, tmp_path)
+    shards = staged(tmp_path, ["a", "a", "b", "a"], [1, 2, 3], ids=False, keyed=bool(taken))
+    resolver = IdResolver(shards, existing, partitions=1, block_rows=1)
+    assert resolver.occurrence_numbers(tmp_path / "numbers").tolist() == numbers
+
+
 def test_many_taken_numbers_and_a_hole(tmp_path: Path) -> None:
     """Windows grow from 2 to 4, 8, ...: the hole is filled first, then what follows the last."""
     taken = [content_id(hash_of("a"), number) for number in range(3000) if number != 7]

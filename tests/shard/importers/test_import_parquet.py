@@ -98,7 +98,7 @@ def test_bad_rows_say_why_and_where(tmp_path: Path) -> None:
     columns = {
         "text": invalid([b"a", None, b"\xffx", b"d", b"e", b"f", b"g" * 100, b"h"]),
         "key": pa.array(["1", "2", "3", None, "", "6" * 5000, "7", "8"]),
-        "note": invalid([b"n", b"", b"", b"", b"", b"", b"", b"n\xff"]),
+        "note": invalid([b"n", b"", b"\xff", b"", b"", b"", b"", b"n\xff"]),  # of two reasons the first is told
     }
     path = write(tmp_path / "a.parquet", columns, row_group_size=3)
     chosen = selected(path, ("note",), id="key")
