@@ -154,6 +154,9 @@ def import_files(
             map=partial(executor.map, stage="import"),
             progress=progress,
         )
+    if not imported.parts:
+        skipped = f": all {imported.skipped} records were skipped" if imported.skipped else ""
+        raise InvalidInputError(f"there is nothing to import{skipped}", hint="name other sources")
     schema = _schema_value(imported.schema)
     if state is not None and state.schema != schema:
         raise InvalidInputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from job_tables import END, library_texts, oracle, rows_of, run, text_table, write_job, write_vocab_and_merges
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from pyfactory.core.digest import digest_of
 from pyfactory.errors import BadRecordError, InvalidInputError
-from pyfactory.job.pieces import open_content, open_ids, whole_pieces
+from pyfactory.job.pieces import Piece, open_content, open_ids, whole_pieces
 from pyfactory.job.run import JobResult
 from pyfactory.job.steps import tokenize, unicode_gap
 from pyfactory.job.steps.tokenize import VERSION, TokenizeWork
@@ -172,6 +174,22 @@ def rows_array(objects: Objects, result: JobResult, row: int) -> np.ndarray:
     columns = [open_content(objects, part).column(0) for part in result.parts]
     tokens: np.ndarray = pa.chunked_array(columns)[row].values.to_numpy()
     return tokens
+
+
+def test_tasks_are_named_by_all_that_decides_them(objects: Objects) -> None:
+    parts = [next(text_table(objects, ["a", "b"], ids=ids).parts()) for ids in (["x", "y"], ["x", "z"])]
+    keep, other = digest_of(b"selection"), digest_of(b"another tokenizer")
+    piece = Piece(parts[0], None, 2)
+    first = TokenizeWork(piece, keep, 1, "escape", 300)
+    works = [
+        first,
+        replace(first, piece=Piece(parts[1], None, 2)),
+        replace(first, piece=Piece(parts[0], keep, 1)),
+        replace(first, tokenizer=other),
+        replace(first, append=2),
+        replace(first, special_text="keep"),
+    ]
+    assert len({work.task().name() for work in works}) == len(works)
 
 
 @pytest.mark.slow

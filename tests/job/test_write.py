@@ -145,6 +145,17 @@ def test_a_longer_table_keeps_its_first_shards(tmp_path: Path) -> None:
     assert longer.computed == 1 + 1 + len(longer.parts) - same
 
 
+def test_what_follows_a_new_part_is_not_written_again(tmp_path: Path) -> None:
+    """Rows are named by the pieces they lie in, not by their number in the table."""
+    objects = Objects(MemoryStore())
+    texts = [f"text number {row}" for row in range(10)]
+    job = write_job(tmp_path, "filter: {min_chars: 1}", target="100B")
+    first = run(objects, job, text_table(objects, texts, ids=[f"r{row}" for row in range(10)]))
+    later = run(objects, job, text_table(objects, ["x" * 200, *texts], [1], ["new", *(f"r{row}" for row in range(10))]))
+    assert later.parts[1:] == first.parts
+    assert later.computed == 3, "a filter, the cuts, the new shard"
+
+
 # --- gathering
 
 documents = st.lists(st.lists(st.integers(0, 2**16 - 1), max_size=6), min_size=1, max_size=12)
@@ -254,6 +265,7 @@ def test_tasks_are_named_by_all_that_decides_them() -> None:
     tables = [text_table(objects, ["a", "b", "c"], ids=ids) for ids in (["x", "y", "z"], ["x", "y", "w"])]
     names: set[Digest] = set()
     variants = [(0, None, 100, 0, 2), (0, 1, 100, 0, 2), (0, 2, 100, 0, 2), (0, None, 101, 0, 3), (1, None, 100, 0, 2)]
+    variants += [(1, 1, 100, 0, 2)]
     for table, seed, target, start, stop in variants:
         pieces = whole_pieces(tables[table].parts())
         gathering = Gathering(objects, pieces, raw_schema())

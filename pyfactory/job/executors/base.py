@@ -39,8 +39,8 @@ class Executor(Protocol):
 
         Raises:
             BaseException: Of the tasks that failed, the error of the first in order: it is the same for any number of
-                workers. Tasks that have not started then never do; the running ones are waited for. The same holds for
-                a KeyboardInterrupt in the caller.
+                workers. Tasks that have not started then never do; the running ones are waited for.
+            KeyboardInterrupt: In the caller, at once; `close` waits for the running tasks.
         """
 
     def close(self) -> None:

@@ -91,6 +91,8 @@ def _settle(futures: list[Future[Outcome]], error: BaseException) -> BaseExcepti
     """
     for future in reversed(futures):
         future.cancel()
+    if isinstance(error, KeyboardInterrupt):
+        return error  # at once: whoever made the tasks may tell them to end; closing the executor waits for them
     wait(futures)
     failures = [future.exception() for future in futures if not future.cancelled()]
     if any(failure is error for failure in failures):

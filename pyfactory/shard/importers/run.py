@@ -110,7 +110,8 @@ def import_sources(
         NotFoundError: A source does not exist.
         UnavailableError: A file changes while it is read, or the machine fails.
     """
-    options = {"text": text, "id": id, "columns": list(columns), "glob": glob, "on_bad_record": on_bad_record}
+    options: dict[str, Any] = {"text": text, "id": id, "columns": list(columns), "glob": glob}
+    options["on_bad_record"] = on_bad_record
     _check_options(options, target_bytes)
     kept = parse_columns(columns, text)
     files = expand(sources, glob)
@@ -119,22 +120,15 @@ def import_sources(
     known = list(existing)
     with _temporary_folder(objects) as folder:
         course = Course(progress, sum(file.size for file in files))
-        skip = on_bad_record == "skip"
-        reading = Reading(objects, folder, selection, target_bytes, skip, key_of_content=bool(known), course=course)
+        reading = Reading(objects, folder, selection, target_bytes, on_bad_record == "skip", bool(known), course)
         results = _read(reading, tasks, map)
         reports = [report for result in results for report in result.files]
         shards = [shard for result in results for shard in result.shards]
         parts = _index(objects, folder, shards, known, files, reports, id is not None, map, progress)
         bad = _listed(results)
-    return Imported(
-        parts,
-        selection.schema,
-        _source_values(files, reports),
-        records=sum(report.records for report in reports),
-        skipped=sum(report.skipped for report in reports),
-        bad=bad,
-        options={**options, "target_bytes": target_bytes},
-    )
+    records, skipped = sum(report.records for report in reports), sum(report.skipped for report in reports)
+    options["target_bytes"] = target_bytes
+    return Imported(parts, selection.schema, _source_values(files, reports), records, skipped, bad, options)
 
 
 def _check_options(options: dict[str, Any], target_bytes: int) -> None:
