@@ -72,19 +72,20 @@ def test_a_kill_at_random_moments(place: Path) -> None:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[Callable[[], None]]:
-    """Let whoever opens a file wait until this context ends; gives what returns when somebody does."""
+def held(path: Path) -> Iterator[Callable[[subprocess.Popen[str]], None]]:
+    """Let whoever opens a file wait until this context ends; gives what returns when a process does."""
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     handler = signal.signal(signal.SIGIO, lambda *_: None)
     waker = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     descriptor = os.open(path, os.O_RDONLY)
 
-    def opened() -> None:
+    def opened(process: subprocess.Popen[str]) -> None:
         told: list[int] = []
         while signal.SIGIO not in told:
-            assert select.select([ours], [], [], 60)[0], f"nobody opened {path}"
-            told += ours.recv(64)
+            if select.select([ours], [], [], 1)[0]:
+                told += ours.recv(64)
+            assert process.poll() is None, process.communicate()
 
     try:
         try:
@@ -112,7 +113,7 @@ def check_interrupt(repo: Repository, held_file: Path, *arguments: object) -> No
     before = repo.view()
     with held(held_file) as opened:
         process = run(*arguments)
-        opened()
+        opened(process)
         process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, ""), err

@@ -61,7 +61,7 @@ def demo(
     from pyfactory.demo.story import play
 
     say = (lambda text: None) if as_json else (lambda text: line(escape(text)))
-    with progress() as shown:
+    with progress(as_json=as_json) as shown:
         result = play(keep, say=say, progress=shown)
     if not emit(result.to_value(), as_json=as_json):
         show_result(result)

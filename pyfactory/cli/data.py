@@ -51,7 +51,7 @@ def import_(
     from pyfactory.factory import import_files
     from pyfactory.repo.repository import Repository
 
-    with progress() as shown:
+    with progress(as_json=as_json) as shown:
         report = import_files(
             Repository.open(repo),
             table,
@@ -89,7 +89,7 @@ def build(
     from pyfactory.factory import build as run_build
     from pyfactory.repo.repository import Repository
 
-    with progress() as shown:
+    with progress(as_json=as_json) as shown:
         report = run_build(
             Repository.open(repo), job, branch=branch, message=message, author=author(), workers=workers, progress=shown
         )

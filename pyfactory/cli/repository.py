@@ -116,7 +116,7 @@ def verify(repo: Repo, as_json: Json = False) -> None:
     """Read every object and check its bytes against its digest."""
     from pyfactory.repo.repository import Repository
 
-    with progress() as shown:
+    with progress(as_json=as_json) as shown:
         report = Repository.open(repo).verify(shown)
     problems = [
         {"kind": p.kind, "object": p.object, "tables": list(p.tables), "where": p.where, "message": p.message}

@@ -45,6 +45,13 @@ def test_a_selection_is_of_its_rows_only(rows: int) -> None:
         decode_selection(encode_selection(np.ones(8, bool)), rows, 8, "it")
 
 
+def test_rows_beyond_the_last_are_never_kept() -> None:
+    """As many bits as promised, but one of them behind the last row."""
+    content = encode_selection(np.array([1, 1, 1], bool))[:-1] + bytes([0b1011])
+    with pytest.raises(CorruptError, match="does not select the 3 rows"):
+        decode_selection(content, 3, 3, "it")
+
+
 def test_truncated_bytes() -> None:
     content = encode_selection(np.ones(8, bool))
     for stop in range(len(content)):

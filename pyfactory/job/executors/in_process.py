@@ -93,7 +93,7 @@ def _settle(futures: list[Future[Outcome]], error: BaseException) -> BaseExcepti
         future.cancel()
     if isinstance(error, KeyboardInterrupt):
         return error  # at once: whoever made the tasks may tell them to end; closing the executor waits for them
-    wait(futures)
+    # `exception` waits for what runs.
     failures = [future.exception() for future in futures if not future.cancelled()]
     if any(failure is error for failure in failures):
         return next(failure for failure in failures if failure is not None)

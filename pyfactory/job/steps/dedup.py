@@ -1,7 +1,7 @@
 """dedup: of rows with the same text, keeps the first in table order. Stores which rows are kept, copies nothing.
 
 Texts are the same when their BLAKE3-128 is. Hashing is one task per piece; finding the first of each is one task over
-all hashes, at 16 bytes a row and as much again for sorting.
+all hashes, at about 50 bytes of memory per row.
 """
 
 from __future__ import annotations

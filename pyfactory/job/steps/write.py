@@ -2,7 +2,8 @@
 
 The order is that of the input, or the keyed bijection of `shuffle`. A shard takes rows until the next one would exceed
 the target; a row never spans shards, so a row larger than the target is a shard of its own. Finding the cuts is one
-task at 16 bytes of memory per row; each shard is then a task that gathers its rows from memory-mapped parts.
+task; each shard is then a task that gathers its rows from memory-mapped parts. Memory: 16 bytes per row while cutting,
+8 per row of the parts that are open (where each row starts, or which are kept), and a few times the target per worker.
 """
 
 from __future__ import annotations
