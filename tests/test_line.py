@@ -243,6 +243,19 @@ def test_an_id_that_is_taken_is_refused(tmp_path: Path) -> None:
     assert import_files(repo, "other", [twice], id="id").rows == 21
 
 
+def test_a_name_that_no_table_may_have_is_refused_before_the_work(tmp_path: Path) -> None:
+    """Catches a check that comes with the commit, hours later."""
+    repo = Repository.create(tmp_path / "repository")
+    source = write_records(tmp_path / "raw.jsonl", documents(5, 1))
+    import_files(repo, "raw", [source])
+    before = [*repo.store.list("")]
+    with pytest.raises(InvalidInputError, match="a table cannot be called 'a/b'"):
+        import_files(repo, "a/b", [source])
+    with pytest.raises(InvalidInputError, match="a table cannot be called 'a/b'"):
+        build(repo, write_job(tmp_path / "job.yaml", output="a/b"))
+    assert [*repo.store.list("")] == before
+
+
 def test_bad_records_stop_an_import_or_are_counted_for_ever(tmp_path: Path) -> None:
     """Catches a commit that forgets what was skipped, and records of a refused import that get in."""
     good = [json.dumps(record) for record in documents(10, 1)]

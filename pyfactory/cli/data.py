@@ -69,6 +69,9 @@ def import_(
         )
     if emit(report.to_value(), as_json=as_json):
         return
+    if not report.created:
+        line(f"[green]nothing to do[/]: commit [yellow]{report.commit[:12]}[/] imported exactly these files")
+        return
     line(f"[green]imported[/] {amount(report.records)} records from {amount(report.files)} files into {table}")
     for bad in report.bad[:20]:
         line(f"  skipped {escape(bad['file'])}:{bad['line']}: {escape(bad['reason'])}")

@@ -1,11 +1,10 @@
 """A small GPT, plain enough to read in a minute.
 
-Source of the architecture: Radford et al., Language Models are Unsupervised Multitask Learners (2019), with pre-normalisation.
+Source of the architecture: Radford et al., Language Models are Unsupervised Multitask Learners (2019).
 """
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -56,4 +55,5 @@ class _Block(nn.Module):
         query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         hidden = hidden + self.out(mixed.transpose(1, 2).reshape(batch, length, width))
-        return hidden + self.down(F.gelu(self.up(self.norm_out(hidden))))
+        widened: Tensor = self.down(F.gelu(self.up(self.norm_out(hidden))))
+        return hidden + widened

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 
 import pyfactory as pf
-from pyfactory.core.digest import digest_of
+from pyfactory.core.digest import Digest, digest_of
 from pyfactory.core.durable import translate_os_error
 from pyfactory.core.progress import Progress
 from pyfactory.demo.training import GLOBAL_BATCH, SEED, SEQUENCE_LENGTH
 from pyfactory.errors import InvalidInputError, PyfactoryError
+from pyfactory.ledger import CHECKPOINT_FILE
 
 __all__ = ["Result", "play"]
 
@@ -149,7 +150,7 @@ def _play(folder: Path, kept: bool, say: Callable[[str], None], progress: Progre
         kept=kept,
         import_commit=imported.commit,
         commit=built.commit,
-        tree_digest=repo.load(built.commit).tree,
+        tree_digest=repo.load(Digest(built.commit)).tree,
         version_digest=built.version,
         stream_digest=stream.digest(0, UNTIL * GLOBAL_BATCH),
         records=imported.records,
@@ -187,8 +188,10 @@ def _modules(stdlib: Path) -> list[Path]:
 
 
 def _start(folder: Path, rank: int, world_size: int, *more: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "pyfactory.demo.training", "--repo", str(folder / "repository")]
-    command += ["--folder", str(folder), "--rank", str(rank), "--world-size", str(world_size), "--until", str(UNTIL), *more]
+    # -P: the package that is installed, whatever lies in the current folder.
+    command = [sys.executable, "-P", "-m", "pyfactory.demo.training", "--repo", str(folder / "repository")]
+    command += ["--folder", str(folder), "--until", str(UNTIL), *more]
+    command += ["--rank", str(rank), "--world-size", str(world_size)]
     errors = (folder / f"errors-{world_size}-{rank}.txt").open("wb")
     with errors:
         return subprocess.Popen(command, stdout=errors, stderr=errors, start_new_session=True)
@@ -245,7 +248,8 @@ def _follow(
 
 def _failed(folder: Path, world_size: int, rank: int) -> PyfactoryError:
     errors = (folder / f"errors-{world_size}-{rank}.txt").read_text(errors="replace").strip().splitlines()
-    return PyfactoryError(f"training process {rank} of {world_size} failed: {errors[-1] if errors else 'it said nothing'}")
+    said = errors[-1] if errors else "it said nothing"
+    return PyfactoryError(f"training process {rank} of {world_size} failed: {said}")
 
 
 def _lines(log: Path) -> list[dict[str, Any]]:
@@ -270,7 +274,7 @@ def _received(folder: Path, world_size: int) -> list[dict[str, Any]]:
 
 def _last_checkpoint(folder: Path) -> Path:
     # The newest one whose record was written: the kill may have come between the two files.
-    recorded = json.loads((folder / "pyfactory.json").read_text())["checkpoints"]
+    recorded: dict[str, Any] = json.loads((folder / CHECKPOINT_FILE).read_text())["checkpoints"]
     return folder / max(recorded)
 
 

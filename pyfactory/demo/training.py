@@ -1,7 +1,7 @@
 """The training program of the demo: what each of its processes runs.
 
-An ordinary PyTorch loop. It is started as `python -m pyfactory.demo.training`, one process per rank, and may be killed at any time.
-Each rank notes a hash of every row it *received*, by position: what the demo compares afterwards.
+An ordinary PyTorch loop. It is started as `python -m pyfactory.demo.training`, one process per rank, and may be killed
+at any time. Each rank notes a hash of every row it *received*, by position: what the demo compares afterwards.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed import FileStore  # type: ignore[attr-defined]  # documented, but not in its __all__
 
 import pyfactory as pf
 from pyfactory.core.digest import digest_of
@@ -40,7 +41,7 @@ class Settings(argparse.Namespace):
 def main() -> None:
     """Train until the train step asked for, with a checkpoint every CHECKPOINT_EVERY steps."""
     settings = _settings()
-    store = dist.FileStore(str(settings.folder / f"rendezvous-{settings.world_size}"), settings.world_size)
+    store = FileStore(str(settings.folder / f"rendezvous-{settings.world_size}"), settings.world_size)
     dist.init_process_group("gloo", store=store, rank=settings.rank, world_size=settings.world_size)
     torch.set_num_threads(1 if settings.world_size > 1 else torch.get_num_threads())
     repo = pf.Repository.open(settings.repo)
@@ -83,7 +84,7 @@ def _train_step(model: SmallGPT, optimizer: torch.optim.Optimizer, batch: dict[s
     optimizer.step()
     mean = loss.detach().clone()
     dist.all_reduce(mean)
-    return mean.item() / dist.get_world_size()
+    return float(mean.item()) / dist.get_world_size()
 
 
 def _note(log: Any, batch: dict[str, Any], step: int, loss: float, loader: pf.DataLoader) -> None:

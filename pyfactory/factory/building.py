@@ -1,0 +1,133 @@
+"""A job file -> a commit."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pyfactory.core.progress import Progress, no_progress
+from pyfactory.factory.tables import replaced, schema_value
+from pyfactory.job.executors.open import open_executor
+from pyfactory.job.run import JobResult, run_job
+from pyfactory.job.spec import load_job
+from pyfactory.repo.names import check_table_name
+from pyfactory.repo.repository import Repository
+from pyfactory.repo.version import Version
+
+__all__ = ["BuildReport", "build"]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What a build did.
+
+    Attributes:
+        commit: The commit that holds the output table.
+        created: False when the table was that already.
+        table: Name of the output table.
+        version: Its version digest.
+        rows: Its rows.
+        tokens: Its tokens.
+        nbytes: Its bytes.
+        input_table: Name of the input table.
+        resolved: What its ref stood for.
+        input_version: Its version digest.
+        steps: What each step took and dropped.
+        computed: Tasks computed.
+        reused: Tasks found done.
+    """
+
+    commit: str
+    created: bool
+    table: str
+    version: str
+    rows: int
+    tokens: int
+    nbytes: int
+    input_table: str
+    resolved: str
+    input_version: str
+    steps: list[dict[str, Any]]
+    computed: int
+    reused: int
+
+    def to_value(self) -> dict[str, Any]:
+        """Return a plain dict."""
+        return asdict(self)
+
+
+def build(
+    repo: Repository,
+    job: str | Path,
+    *,
+    branch: str = "main",
+    message: str = "",
+    author: str = "unknown",
+    workers: int | None = None,
+    progress: Progress = no_progress,
+) -> BuildReport:
+    """Run a job and commit its output table, which replaces the one of that name.
+
+    Args:
+        repo: The repository.
+        job: The job file.
+        branch: Where the input is looked up, unless the job says `table@ref`, and where the output is committed.
+        message: Why, for the log.
+        author: Who.
+        workers: Tasks at a time; decides how long it takes, never what comes out.
+        progress: Who listens.
+
+    Raises:
+        InvalidInputError: The job is not valid (file:line), or its input does not suit it.
+        NotFoundError: No such table, branch or file.
+        ConflictError: Somebody else committed to the branch meanwhile; a rerun finds all tasks done.
+    """
+    spec = load_job(Path(job))
+    check_table_name(spec.output)  # now, rather than after the work
+    head = repo.head(branch)
+    version = repo.version(spec.input_table, spec.input_ref or branch)
+    with open_executor(workers) as executor:
+        result = run_job(repo.objects, spec, version.manifest, executor, progress)
+    state = replaced(repo, result.parts, schema_value(result.schema), result.artifacts, result.attributes)
+    done = repo.commit(
+        {spec.output: state},
+        branch,
+        message=message or f"build {spec.output} from {spec.input_table}",
+        author=author,
+        made_by=_made_by(spec.output, version, result),
+        expected_head=head,
+    )
+    return BuildReport(
+        commit=done.digest,
+        created=done.created,
+        table=spec.output,
+        version=state.digest,
+        rows=state.rows,
+        tokens=state.tokens,
+        nbytes=state.nbytes,
+        input_table=version.table,
+        resolved=version.ref,
+        input_version=version.digest,
+        steps=[report.value() for report in result.reports],
+        computed=result.computed,
+        reused=result.reused,
+    )
+
+
+def _made_by(output: str, version: Version, result: JobResult) -> dict[str, Any]:
+    used = {
+        "table": version.table,
+        "commit": version.commit,
+        "version": version.digest,
+        "asked": version.asked,
+        "resolved": version.ref,
+    }
+    return {
+        "kind": "job",
+        "output": output,
+        "job": result.job,
+        "inputs": [used],
+        "steps": [report.value() for report in result.reports],
+        "code": dict(result.code),
+    }

@@ -1,0 +1,214 @@
+"""Raw files -> a commit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pyfactory.core import canonical
+from pyfactory.core.digest import NO_DIGEST, Digest, digest_of_file, parse_digest
+from pyfactory.core.durable import translate_os_error
+from pyfactory.core.progress import Progress, no_progress
+from pyfactory.core.versions import code_versions
+from pyfactory.errors import InvalidInputError
+from pyfactory.factory.tables import appended, schema_value
+from pyfactory.job.executors.open import open_executor
+from pyfactory.repo.names import check_table_name
+from pyfactory.repo.objects import Commit, TableState
+from pyfactory.repo.repository import Repository
+from pyfactory.shard.importers import TARGET_BYTES, Imported, SideSource, import_sources
+from pyfactory.shard.importers.sources import SourceFile, expand
+from pyfactory.shard.manifest import Manifest, Part
+from pyfactory.shard.reader import Side, open_side
+
+__all__ = ["ImportReport", "import_files"]
+
+# Commits looked through for an earlier import of the same files.
+_REMEMBERED = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes:
+        commit: The commit that holds the records.
+        created: False when an earlier import took exactly these files: nothing was added.
+        records: Records taken.
+        skipped: Bad records left out.
+        bad: The first of them: file, line, reason.
+        files: Raw files read.
+        rows: Rows of the table now.
+        nbytes: Bytes of the table now.
+    """
+
+    commit: str
+    created: bool
+    records: int
+    skipped: int
+    bad: list[dict[str, Any]]
+    files: int
+    rows: int
+    nbytes: int
+
+    def to_value(self) -> dict[str, Any]:
+        """Return a plain dict."""
+        return asdict(self)
+
+
+def import_files(
+    repo: Repository,
+    table: str,
+    sources: Sequence[str | Path],
+    *,
+    branch: str = "main",
+    message: str = "",
+    text: str = "text",
+    id: str | None = None,
+    columns: Sequence[str] = (),
+    glob: str = "*",
+    on_bad_record: str = "stop",
+    author: str = "unknown",
+    workers: int | None = None,
+    progress: Progress = no_progress,
+) -> ImportReport:
+    """Add the records of raw files to a table and commit it.
+
+    Importing what an earlier import of this table took (same names, bytes and options) adds nothing, so that an import
+    may be run again whatever became of it.
+
+    Args:
+        repo: The repository.
+        table: Name of the table, made if it is new.
+        sources: JSONL (plain, .gz, .zst), Parquet or text files, or folders of them; a text file is one record.
+        branch: Where to commit.
+        message: Why, for the log.
+        text: Field of the text.
+        id: Field that names a record; None names it by its content.
+        columns: More fields to keep, `name` or `name:type`.
+        glob: Which files of a folder.
+        on_bad_record: "stop" (nothing is committed) or "skip" (counted and listed).
+        author: Who.
+        workers: Files read at a time; default all cores.
+        progress: Who listens.
+
+    Raises:
+        BadRecordError: A record cannot be taken; the message says file and line.
+        InvalidInputError: A source or argument is wrong, or an id occurs twice.
+        ConflictError: Somebody else committed to the branch meanwhile.
+    """
+    check_table_name(table)  # now, rather than after the work
+    options: dict[str, Any] = {"text": text, "id": id, "columns": list(columns), "glob": glob}
+    options |= {"on_bad_record": on_bad_record, "target_bytes": TARGET_BYTES}
+    paths = [Path(source) for source in sources]
+    head = repo.head(branch)
+    state = None if head == NO_DIGEST else repo.tables(head).get(table)
+    if state is not None:
+        files = expand(paths, glob)
+        earlier = _earlier(repo, head, table, options, files)
+        if earlier is not None and earlier.made_by is not None:
+            return _report(earlier.digest, False, state, earlier.made_by, files=len(files))
+    old = None if state is None else Manifest(repo.objects, state.manifest)
+    with open_executor(workers) as executor:
+        imported = import_sources(
+            repo.objects,
+            paths,
+            **options,
+            existing=() if old is None else _sides(repo, old),
+            map=partial(executor.map, stage="import"),
+            progress=progress,
+        )
+    if not imported.parts:
+        skipped = f": all {imported.skipped} records were skipped" if imported.skipped else ""
+        raise InvalidInputError(f"there is nothing to import{skipped}", hint="name other sources")
+    schema = schema_value(imported.schema)
+    if state is not None and state.schema != schema:
+        raise InvalidInputError(
+            f"table {table!r} has the columns {_columns(state.schema)} and the import {_columns(schema)}",
+            hint="choose the same --columns, or another table",
+        )
+    made_by = _made_by(repo, table, imported)
+    after = appended(repo, old, imported.parts, schema)
+    done = repo.commit(
+        {table: after}, branch, message=message or f"import {table}", author=author, made_by=made_by, expected_head=head
+    )
+    return _report(done.digest, True, after, made_by, files=len(imported.sources), bad=imported.bad)
+
+
+def _earlier(
+    repo: Repository, head: Digest, table: str, options: Mapping[str, Any], files: Sequence[SourceFile]
+) -> Commit | None:
+    """Return the commit of an import that took exactly these files, if the table holds its records still."""
+    for commit in islice(repo.log(head), _REMEMBERED):
+        made_by = commit.made_by or {}
+        if made_by.get("kind") == "job" and made_by["output"] == table:
+            return None
+        if made_by.get("kind") == "import" and made_by["table"] == table and made_by["options"] == options:
+            listed = canonical.decode(repo.objects.get(parse_digest(made_by["sources"])), "a list of sources")
+            if _same(listed, files):
+                return commit
+    return None
+
+
+def _same(listed: Sequence[Mapping[str, Any]], files: Sequence[SourceFile]) -> bool:
+    # Names and sizes first: files are read only where those agree.
+    if [(source["name"], source["bytes"]) for source in listed] != [(file.name, file.size) for file in files]:
+        return False
+    return all(_digest(file.path) == source["digest"] for source, file in zip(listed, files, strict=True))
+
+
+def _digest(path: Path) -> Digest:
+    with translate_os_error(path):
+        return digest_of_file(path)
+
+
+def _report(
+    commit: Digest,
+    created: bool,
+    state: TableState,
+    made_by: Mapping[str, Any],
+    *,
+    files: int,
+    bad: Sequence[dict[str, Any]] = (),
+) -> ImportReport:
+    return ImportReport(
+        commit=commit,
+        created=created,
+        records=made_by["records"],
+        skipped=made_by["skipped"],
+        bad=list(bad),
+        files=files,
+        rows=state.rows,
+        nbytes=state.nbytes,
+    )
+
+
+def _sides(repo: Repository, manifest: Manifest) -> list[SideSource]:
+    """Return what opens the side shards of a table, one at a time."""
+
+    def opener(part: Part) -> Side:
+        return open_side(repo.objects.map(part.side), f"the side {part.side} in {repo.url}")
+
+    return [partial(opener, part) for part in manifest.parts()]
+
+
+def _columns(schema: Sequence[tuple[str, str, bool]]) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind, _ in schema)
+
+
+def _made_by(repo: Repository, table: str, imported: Imported) -> dict[str, Any]:
+    listed = repo.objects.put(canonical.encode(list(imported.bad))) if imported.skipped else None
+    return {
+        "kind": "import",
+        "table": table,
+        "sources": repo.objects.put(canonical.encode(list(imported.sources))),
+        "options": dict(imported.options),
+        "records": imported.records,
+        "skipped": imported.skipped,
+        "skipped_list": listed,
+        "code": code_versions("pyfactory", "pyarrow", "orjson"),
+    }
