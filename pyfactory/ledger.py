@@ -21,7 +21,7 @@ from pyfactory.core import canonical
 from pyfactory.core.digest import NO_DIGEST, Digest, digest_of
 from pyfactory.core.durable import translate_os_error, write_atomic
 from pyfactory.core.versions import code_versions
-from pyfactory.errors import ConflictError, CorruptError, InvalidInputError, NotFoundError
+from pyfactory.errors import ConflictError, CorruptError, InvalidInputError, NotFoundError, UnavailableError
 from pyfactory.order.lane import Lane
 from pyfactory.repo.repository import Repository
 from pyfactory.store.base import Store
@@ -120,6 +120,7 @@ class Run:
     ) -> None:
         """Write the end of the run, and whether it failed."""
         if self._records:
+            self._records = False  # the loader may go on; this run does not
             outcome = "finished" if kind is None else "failed"
             self._chain.append("end", {"position": self._loader.cursor, "outcome": outcome})
 
@@ -137,7 +138,7 @@ class Run:
         }
 
     def _claim(self, span: tuple[int, int]) -> None:
-        if span[1] <= self._claimed:
+        if span[1] <= self._claimed or not self._records:
             return
         now = time.monotonic()
         elapsed = max(now - self._claim_time, 0.001)
@@ -163,11 +164,19 @@ class _Chain:
         key = _key(self._run, self._next)
         # Nobody else writes this run: a key that is taken holds either these bytes, from a try whose answer was lost,
         # or a fault.
-        if not self._store.create(key, content) and self._store.get(key) != content:
+        if not self._created(key, content) and self._store.get(key) != content:
             raise ConflictError(f"{key} in {self._store.url} was written by somebody else")
         number, self._previous = self._next, digest_of(content)
         self._next += 1
         return number, self._previous
+
+    def _created(self, key: str, content: bytes) -> bool:
+        try:
+            return self._store.create(key, content)
+        except UnavailableError:
+            if self._store.size(key) is None:
+                raise
+            return False  # it landed, and the answer was lost
 
 
 def read_run(store: Store, run: str) -> list[dict[str, Any]]:

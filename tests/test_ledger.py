@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from pyfactory.audit import trace
-from pyfactory.errors import CorruptError, InvalidInputError, NotFoundError
+from pyfactory.errors import CorruptError, InvalidInputError, NotFoundError, UnavailableError
 from pyfactory.ledger import CHECKPOINT_FILE, Run, read_checkpoint, read_run
 from pyfactory.loader.loader import DataLoader
 from pyfactory.repo.repository import Repository
+from pyfactory.store.local import LocalStore
+from pyfactory.store.wrap import Faulty
 from pyfactory.stream.stream import Stream
 from tests.corpora import documents_of, token_repository
 
@@ -184,3 +186,29 @@ def test_bad_input(folder):
     with pytest.raises(NotFoundError, match="no pyfactory repository"):
         trace(folder / "a.pt")
     assert trace(folder / "a.pt", repository=Repository.open(folder / "moved")).samples == 12
+
+
+def test_what_comes_after_the_run_is_not_in_it(folder):
+    """Catches: a run that goes on claiming what the loader hands out after its end."""
+    repo, loader = a_loader(folder)
+    with Run(repo, loader) as run:
+        list(islice(loader, 1))
+    list(islice(loader, 40))
+    assert [entry["kind"] for entry in read_run(repo.store, run.id)] == ["start", "claim", "end"]
+
+
+def test_an_entry_whose_answer_was_lost_is_written_once(folder):
+    """Catches: giving up, or writing again, when the store fails after the entry has landed."""
+    lost: list[str] = []
+
+    def lose(number: int, method: str, key: str) -> None:
+        if method == "create" and key.startswith("runs/") and key not in lost:
+            lost.append(key)
+            raise UnavailableError("the answer was lost")
+
+    repo = Repository.open(Faulty(LocalStore(folder / "repo"), after=lose))
+    loader = DataLoader(Stream(repo.version("corpus", "v1"), seed=7, sequence_length=8), global_batch=BATCH)
+    with Run(repo, loader) as run:
+        list(islice(loader, 2))
+    assert [entry["kind"] for entry in read_run(repo.store, run.id)] == ["start", "claim", "end"]
+    assert len(lost) == 3
