@@ -11,9 +11,10 @@ from pyfactory.core import canonical
 from pyfactory.core.digest import Digest, parse_digest
 from pyfactory.errors import CorruptError
 from pyfactory.ledger import read_checkpoint, read_run
+from pyfactory.repo.objects import Commit
 from pyfactory.repo.repository import Repository
 
-__all__ = ["Consumed", "RawFile", "Trace", "trace"]
+__all__ = ["Consumed", "Job", "RawFile", "Trace", "trace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,23 @@ class RawFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Job:
+    """A job on the way from raw files to a table.
+
+    Attributes:
+        output: The table it made.
+        digest: Digest of its canonical spec.
+        spec: The spec.
+        code: Versions of what took part.
+    """
+
+    output: str
+    digest: str
+    spec: dict[str, Any]
+    code: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """Which data trained a checkpoint.
 
@@ -57,13 +75,13 @@ class Trace:
         seed: Seed of the stream.
         recipe: How samples are ordered.
         seen: What the model saw, oldest first: the spans of this run and of those it was resumed from.
-        abandoned: What runs handed out after the checkpoint they were resumed from: in no model. At most these
-        positions. samples: Samples seen.
+        abandoned: What runs handed out behind a checkpoint that others were resumed from: in no model. Where a run did
+            not live to say how far it came, at most these positions.
+        samples: Samples seen.
         tokens: Input tokens seen.
-        job: The canonical spec of the job that built the table, or None.
-        job_digest: Its digest.
-        code: Versions recorded by that job.
-        raw_files: All raw files of the inputs.
+        jobs: The jobs that the table came through, the last one first.
+        raw_files: All raw files that its records came from.
+        unknown: What nobody wrote down, one sentence each; empty if all is accounted for.
     """
 
     repository: str
@@ -79,10 +97,9 @@ class Trace:
     abandoned: list[Consumed]
     samples: int
     tokens: int
-    job: dict[str, Any] | None = None
-    job_digest: str | None = None
-    code: dict[str, str] = field(default_factory=dict)
+    jobs: list[Job] = field(default_factory=list)
     raw_files: list[RawFile] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
 
     def to_value(self) -> dict[str, Any]:
         """Return plain dicts and lists."""
@@ -103,25 +120,31 @@ def trace(path: str | Path, *, repository: Repository | None = None) -> Trace:
     record = read_checkpoint(path)
     repo = repository or Repository.open(record["repository"])
     segments = list(_lineage(repo, record))
-    start = segments[0].start
-    seen = [segment.seen for segment in reversed(segments) if segment.seen.stop > segment.seen.start]
+    newest, oldest = segments[0].start, segments[-1].start
+    seen = [span for segment in reversed(segments) for span in segment.seen]
     samples = sum(span.stop - span.start for span in seen)
-    commit, table = parse_digest(start["version"]["commit"]), start["version"]["table"]
+    commit, table = parse_digest(newest["version"]["commit"]), newest["version"]["table"]
+    origin = _Origin(repo)
+    origin.follow(commit, table)
+    if oldest["position"]:
+        origin.unknown.append(f"the first run began at position {oldest['position']} and names no run before it")
     return Trace(
         repository=repo.url,
         run=record["run"],
         table=table,
-        version=start["identity"]["sources"][0]["version"],
+        version=newest["identity"]["sources"][0]["version"],
         commit=commit,
-        asked=start["version"]["asked"],
+        asked=newest["version"]["asked"],
         tags=sorted(name for name, target in repo.tags().items() if target == commit),
-        seed=start["identity"]["seed"],
-        recipe=start["identity"]["recipe"],
+        seed=newest["identity"]["seed"],
+        recipe=newest["identity"]["recipe"],
         seen=seen,
-        abandoned=[segment.abandoned for segment in reversed(segments) if segment.abandoned],
+        abandoned=[span for segment in reversed(segments) for span in segment.abandoned],
         samples=samples,
-        tokens=samples * start["identity"]["recipe"]["sequence_length"],
-        **_origin(repo, commit, table),
+        tokens=samples * newest["identity"]["recipe"]["sequence_length"],
+        jobs=origin.jobs,
+        raw_files=origin.raw_files,
+        unknown=origin.unknown,
     )
 
 
@@ -130,8 +153,8 @@ class _Segment:
     """What one run adds to the history of a checkpoint."""
 
     start: dict[str, Any]
-    seen: Consumed
-    abandoned: Consumed | None
+    seen: list[Consumed]
+    abandoned: list[Consumed]
 
 
 def _lineage(repo: Repository, record: dict[str, Any]) -> Iterator[_Segment]:
@@ -149,46 +172,61 @@ def _lineage(repo: Repository, record: dict[str, Any]) -> Iterator[_Segment]:
         if checkpoint["kind"] != "checkpoint" or checkpoint["position"] != position:
             raise CorruptError(f"entry {number} of run {run} in {repo.url} is no checkpoint at position {position}")
         parent = start["parent"]
-        lost = parent and parent["abandoned"]
+        abandoned = parent["abandoned"] if parent else []
         yield _Segment(
             start,
-            Consumed(run, checkpoint["span"][0], checkpoint["span"][1], checkpoint["world_size"]),
-            Consumed(parent["run"], lost["span"][0], lost["span"][1], 0) if lost else None,
+            [Consumed(run, first, stop, checkpoint["world_size"]) for first, stop in checkpoint["spans"]],
+            [Consumed(lost["run"], lost["span"][0], lost["span"][1], 0) for lost in abandoned],
         )
         pointer, position = parent, start["position"]
 
 
-def _origin(repo: Repository, commit: Digest, table: str) -> dict[str, Any]:
-    """Return the job that built a table, its code, and the raw files of its inputs."""
-    made_by = _maker(repo, commit, table)
-    if made_by is None:
-        return {}
-    if made_by["kind"] == "import":
-        return {"raw_files": list(_raw_files(repo, commit, table)), "code": made_by["code"]}
-    job = canonical.decode(repo.objects.get(parse_digest(made_by["job"])), f"job {made_by['job']}")
-    files = [
-        file for name in made_by["inputs"] for file in _raw_files(repo, parse_digest(name["commit"]), name["table"])
-    ]
-    return {"job": job, "job_digest": made_by["job"], "code": made_by["code"], "raw_files": files}
+class _Origin:
+    """Where a table came from, followed back through jobs and imports to raw files."""
+
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+        self._followed: set[tuple[str, str]] = set()
+        self.jobs: list[Job] = []
+        self.raw_files: list[RawFile] = []
+        self.unknown: list[str] = []
+
+    def follow(self, commit: Digest, table: str) -> None:
+        """Add what made a table at a commit, and what made that."""
+        maker, digest = self._maker(commit, table)
+        if (digest, table) in self._followed:
+            return
+        self._followed.add((digest, table))
+        made_by: Mapping[str, Any] = maker.made_by or {}
+        if made_by.get("kind") == "job" and made_by["output"] == table:
+            spec = canonical.decode(self._repo.objects.get(parse_digest(made_by["job"])), f"job {made_by['job']}")
+            self.jobs.append(Job(table, made_by["job"], spec, made_by["code"]))
+            for used in made_by["inputs"]:
+                self.follow(parse_digest(used["commit"]), used["table"])
+        elif made_by.get("kind") == "import" and made_by["table"] == table:
+            self._add_files(made_by)
+            for parent in maker.parents:
+                if table in self._repo.tables(parent):
+                    self.follow(parent, table)
+        else:
+            self.unknown.append(f"commit {digest} does not say how it made table {table!r}")
+
+    def _maker(self, commit: Digest, table: str) -> tuple[Commit, Digest]:
+        """Return the commit that gave a table the state it has at a commit."""
+        state = self._repo.tables(commit)[table].digest
+        while True:
+            found = self._repo.load(commit)
+            same = [parent for parent in found.parents if _state(self._repo, parent, table) == state]
+            if not same:
+                return found, commit
+            commit = same[0]
+
+    def _add_files(self, made_by: Mapping[str, Any]) -> None:
+        what = f"the list of sources {made_by['sources']}"
+        for source in canonical.decode(self._repo.objects.get(parse_digest(made_by["sources"])), what):
+            self.raw_files.append(RawFile(source["name"], source["digest"], source["records"]))
 
 
-def _maker(repo: Repository, commit: Digest, table: str) -> dict[str, Any] | None:
-    """Return what made the newest state of a table at a commit."""
-    return next((dict(made) for made in _makers(repo, commit) if _output(made) == table), None)
-
-
-def _makers(repo: Repository, commit: Digest) -> Iterator[Mapping[str, Any]]:
-    return (entry.made_by for entry in repo.log(commit) if entry.made_by is not None)
-
-
-def _output(made_by: Mapping[str, Any]) -> str:
-    return str(made_by.get("output" if made_by["kind"] == "job" else "table"))
-
-
-def _raw_files(repo: Repository, commit: Digest, table: str) -> Iterator[RawFile]:
-    """Yield the files of every import into a table up to a commit, the latest import first."""
-    for made_by in _makers(repo, commit):
-        if made_by["kind"] == "import" and made_by["table"] == table:
-            what = f"the list of sources {made_by['sources']}"
-            for source in canonical.decode(repo.objects.get(parse_digest(made_by["sources"])), what):
-                yield RawFile(source["name"], source["digest"], source["records"])
+def _state(repo: Repository, commit: Digest, table: str) -> Digest | None:
+    state = repo.tables(commit).get(table)
+    return None if state is None else state.digest

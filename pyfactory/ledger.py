@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,14 @@ from pyfactory.core import canonical
 from pyfactory.core.digest import NO_DIGEST, Digest, digest_of
 from pyfactory.core.durable import translate_os_error, write_atomic
 from pyfactory.core.versions import code_versions
-from pyfactory.errors import ConflictError, CorruptError, InvalidInputError, NotFoundError, UnavailableError
+from pyfactory.errors import (
+    ConflictError,
+    CorruptError,
+    InvalidInputError,
+    NotFoundError,
+    PyfactoryError,
+    UnavailableError,
+)
 from pyfactory.order.lane import Lane
 from pyfactory.repo.repository import Repository
 from pyfactory.store.base import Store
@@ -78,18 +85,18 @@ class Run:
         self._parent = None if resume is None else read_checkpoint(resume)
         if self._parent is not None:
             _go_to(loader, self._parent)
-        self.start = loader.cursor
-        self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+        self._spans: list[list[int]] = []
+        # Other ranks write nothing, so they have no id.
+        self.id = "" if loader.lane.rank else f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
         self._records = loader.lane.rank == 0
         self._chain = _Chain(repo.store, self.id)
-        self._claimed = loader.cursor
-        self._claim_steps, self._claim_time = _FEWEST_STEPS, time.monotonic()
+        self._claims = _Claims(loader.cursor)
 
     def __enter__(self) -> Run:
         """Write the start of the run."""
         if self._records:
             self._chain.append("start", self._start_entry())
-            self._loader.on_step(self._claim)
+            self._loader.on_step(self._on_step)
         return self
 
     def checkpoint(self, path: str | Path) -> None:
@@ -103,7 +110,9 @@ class Run:
         if not self._records:
             return
         position = self._loader.cursor
-        entry = {"position": position, "span": [self.start, position], "world_size": self._loader.lane.world_size}
+        if not Path(path).exists():
+            raise NotFoundError(f"there is no checkpoint {path}", hint="save the model, then call run.checkpoint(path)")
+        entry = {"position": position, "spans": self._spans, "world_size": self._loader.lane.world_size}
         number, digest = self._chain.append("checkpoint", entry)
         record = {
             "repository": self._repo.url,
@@ -122,30 +131,64 @@ class Run:
         if self._records:
             self._records = False  # the loader may go on; this run does not
             outcome = "finished" if kind is None else "failed"
-            self._chain.append("end", {"position": self._loader.cursor, "outcome": outcome})
+            try:
+                self._chain.append("end", {"position": self._reached(), "outcome": outcome})
+            except PyfactoryError as failure:
+                if error is None:
+                    raise
+                # What went wrong in the training matters more than that the ledger could not be told.
+                error.add_note(f"the ledger could not record the end of run {self.id}: {failure}")
 
     def _start_entry(self) -> dict[str, Any]:
         loader, version = self._loader, self._loader.stream.version
         return {
-            "position": self.start,
+            "position": loader.cursor,
             "identity": loader.stream.identity,
             "version": {"table": version.table, "commit": version.commit, "asked": version.asked},
             "global_batch": loader.lane.global_batch,
             "world_size": loader.lane.world_size,
             "code": code_versions("pyfactory", "torch", "numpy", "pyarrow"),
-            "parent": None if self._parent is None else _parent_entry(self._repo, self._parent, self.start),
+            "parent": None if self._parent is None else _parent_entry(self._repo, self._parent),
             "note": self._note,
         }
 
-    def _claim(self, span: tuple[int, int]) -> None:
-        if span[1] <= self._claimed or not self._records:
+    def _on_step(self, span: tuple[int, int]) -> None:
+        """Before a train step is handed out: claim it, and note it as received, which it is with the next instruction."""
+        if not self._records:
             return
-        now = time.monotonic()
-        elapsed = max(now - self._claim_time, 0.001)
-        scaled = int(self._claim_steps * min(4.0, _CLAIM_SECONDS / elapsed))
-        self._claim_steps, self._claim_time = min(max(scaled, _FEWEST_STEPS), _MOST_STEPS), now
-        self._claimed = span[0] + self._claim_steps * (span[1] - span[0])
-        self._chain.append("claim", {"position": self._claimed})
+        position = self._claims.needed(span)
+        if position is not None:
+            self._chain.append("claim", {"position": position})
+            self._claims.made(position)
+        if self._spans and self._spans[-1][1] == span[0]:
+            self._spans[-1][1] = span[1]
+        else:
+            self._spans.append([*span])  # the loader was moved
+
+    def _reached(self) -> int:
+        return max((stop for _, stop in self._spans), default=self._loader.cursor)
+
+
+class _Claims:
+    """How far ahead to claim: about `_CLAIM_SECONDS` of train steps, as fast as they go."""
+
+    def __init__(self, position: int) -> None:
+        self._claimed = position
+        self._steps = 0
+        self._time = 0.0
+
+    def needed(self, span: tuple[int, int]) -> int | None:
+        """Return the position to claim before a train step, or None if it is claimed."""
+        if span[1] <= self._claimed:
+            return None
+        elapsed = max(time.monotonic() - self._time, 0.001)
+        scaled = int(self._steps * min(4.0, _CLAIM_SECONDS / elapsed))
+        self._steps = min(max(scaled, _FEWEST_STEPS), _MOST_STEPS)
+        return span[0] + self._steps * (span[1] - span[0])
+
+    def made(self, position: int) -> None:
+        """Note that a claim is written."""
+        self._claimed, self._time = position, time.monotonic()
 
 
 class _Chain:
@@ -243,7 +286,7 @@ def _read_records(file: Path) -> dict[str, Any]:
             text = file.read_text()
         except FileNotFoundError:
             raise NotFoundError(
-                f"there is no {file}", hint="run.checkpoint(path) writes it beside a checkpoint"
+                f"there is no {file.absolute()}", hint="run.checkpoint(path) writes it beside a checkpoint"
             ) from None
         except UnicodeDecodeError as error:
             raise CorruptError(f"{file} is damaged: {error}") from error
@@ -279,11 +322,28 @@ def _go_to(loader: Consumer, record: dict[str, Any]) -> None:
     loader.load_state_dict(record["state"])
 
 
-def _parent_entry(repo: Repository, record: dict[str, Any], position: int) -> dict[str, Any]:
-    """Tell which run this one continues, and what of it is lost: handed out behind the checkpoint, in no model."""
-    entries = read_run(repo.store, record["run"])
-    ended = entries[-1]["kind"] == "end"
-    # A run that did not live to write its end may have got as far as it claimed, and no farther.
-    reached = entries[-1]["position"] if ended else max(entry["position"] for entry in entries)
-    abandoned = {"span": [position, reached], "exact": ended} if reached > position else None
+def _parent_entry(repo: Repository, record: dict[str, Any]) -> dict[str, Any]:
+    """Tell which checkpoint a run continues, and what was handed out after it, which is now in no model.
+
+    That is what the run of the checkpoint did next, and what others did that were resumed from the same checkpoint before.
+    """
+    tried = [record["run"], *_resumed_from(repo.store, record)]
+    abandoned = [lost for run in tried if (lost := _lost(repo.store, run, record["position"])) is not None]
     return {"run": record["run"], "entry": record["entry"], "digest": record["digest"], "abandoned": abandoned}
+
+
+def _resumed_from(store: Store, record: dict[str, Any]) -> Iterator[str]:
+    for key, _ in store.list("runs"):
+        _, run, number = key.split("/")
+        if number == f"{0:08d}" and run != record["run"]:
+            parent = canonical.decode(store.get(key), key).get("parent")
+            if parent is not None and parent["digest"] == record["digest"]:
+                yield run
+
+
+def _lost(store: Store, run: str, position: int) -> dict[str, Any] | None:
+    """Return what a run handed out behind a position: exactly if it wrote its end, at most if it did not live to."""
+    entries = read_run(store, run)
+    ended = entries[-1]["kind"] == "end"
+    reached = entries[-1]["position"] if ended else max(entry["position"] for entry in entries)
+    return {"run": run, "span": [position, reached], "exact": ended} if reached > position else None

@@ -5,10 +5,9 @@ Exit codes: 0 done; 1 it failed, or `verify` found something; 2 the command line
 
 from __future__ import annotations
 
-import os
+import io
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -30,7 +29,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            raise PyfactoryError("interrupted", hint="nothing was committed; run it again") from error
+            raise PyfactoryError("interrupted", hint="it commits at its end or not at all; run it again") from error
 
 
 app = typer.Typer(
@@ -80,7 +79,7 @@ def _settle_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, Path(os.devnull).open("w"))
+            setattr(sys, name, io.StringIO())
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pyfactory.cli.output import amount, emit, line, progress
+from pyfactory.cli.output import emit, line, progress
 from pyfactory.cli.repository import Json
 
 __all__ = ["register"]
+
+_MARKS = {"ok": "[green]ok[/]  ", "absent": "[dim]none[/]", "wrong": "[bold red]bad[/] "}
 
 
 def register(app: typer.Typer) -> None:
@@ -41,13 +43,14 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Report versions, and the state of extension, GPU, Ray and store."""
+    from dataclasses import asdict
+
     from pyfactory.cli.checks import examine
 
     checks = examine(repo)
-    if not emit([{"name": c.name, "state": c.state, "detail": c.detail} for c in checks], as_json=as_json):
-        marks = {"ok": "[green]ok[/]  ", "absent": "[dim]none[/]", "wrong": "[bold red]bad[/] "}
+    if not emit([asdict(check) for check in checks], as_json=as_json):
         for check in checks:
-            line(f"{marks[check.state]} {check.name:<10} {escape(check.detail)}")
+            line(f"{_MARKS[check.state]} {check.name:<10} {escape(check.detail)}")
     if any(check.state == "wrong" for check in checks):
         raise typer.Exit(1)
 
@@ -60,7 +63,10 @@ def demo(
     from pyfactory.cli.demo_view import show_result
     from pyfactory.demo.story import play
 
-    say = (lambda text: None) if as_json else (lambda text: line(escape(text)))
+    def say(text: str) -> None:
+        if not as_json:
+            line(escape(text))
+
     with progress(as_json=as_json) as shown:
         result = play(keep, say=say, progress=shown)
     if not emit(result.to_value(), as_json=as_json):

@@ -55,7 +55,10 @@ def _extension() -> Check:
     zero = native.philox(np.zeros((1, 4), np.uint32), 0)[0]
     # The published answer of Philox4x32-10 for counter 0 and key 0.
     right = [int(word) for word in zero] == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
-    return Check("extension", "ok" if right else "wrong", f"{Path(_ext.__file__).name}, computes {'right' if right else 'WRONG'}")
+    name = Path(_ext.__file__).name
+    if not right:
+        return Check("extension", "wrong", f"{name} computes WRONG numbers (install pyfactory again)")
+    return Check("extension", "ok", f"{name}, computes right")
 
 
 def _gpu() -> Check:

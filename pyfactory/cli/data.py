@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from pyfactory.cli.output import amount, emit, line, progress, size
+from pyfactory.cli.output import emit, progress
 from pyfactory.cli.repository import Json, Repo, author
 
 __all__ = ["register"]
@@ -17,13 +16,19 @@ __all__ = ["register"]
 Branch = Annotated[str, typer.Option("--branch", help="The branch to commit to.")]
 Message = Annotated[str, typer.Option("-m", "--message", help="Why, for the log.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Threads; default all cores.")]
+Table = Annotated[str, typer.Argument(help="Table to add the records to; made if it is new.")]
+Sources = Annotated[list[Path], typer.Argument(help="JSONL (.gz, .zst), Parquet or text files, or folders of them.")]
+Columns = Annotated[str, typer.Option("--columns", help="More fields to keep: NAME or NAME:TYPE, by commas.")]
 
 
-class OnBadRecord(str, Enum):
+class OnBadRecord(StrEnum):
     """What to do with a record that cannot be taken."""
 
     stop = "stop"
     skip = "skip"
+
+
+OnBad = Annotated[OnBadRecord, typer.Option(help="Stop with nothing committed, or skip and count.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,19 +40,20 @@ def register(app: typer.Typer) -> None:
 
 def import_(
     repo: Repo,
-    table: Annotated[str, typer.Argument(help="Table to add the records to; made if it is new.")],
-    sources: Annotated[list[Path], typer.Argument(help="JSONL (.gz, .zst), Parquet or text files, or folders of them.")],
+    table: Table,
+    sources: Sources,
     text: Annotated[str, typer.Option("--text", help="Field that holds the text.")] = "text",
     id_: Annotated[str | None, typer.Option("--id", help="Field that names a record; default its content.")] = None,
-    columns: Annotated[str, typer.Option("--columns", help="More fields to keep: NAME or NAME:TYPE, by commas.")] = "",
+    columns: Columns = "",
     glob: Annotated[str, typer.Option("--glob", help="Which files of a folder.")] = "*",
-    on_bad_record: Annotated[OnBadRecord, typer.Option(help="Stop with nothing committed, or skip and count.")] = OnBadRecord.stop,
+    on_bad_record: OnBad = OnBadRecord.stop,
     branch: Branch = "main",
     message: Message = "",
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Import raw files into a table."""
+    from pyfactory.cli.data_view import show_import
     from pyfactory.factory import import_files
     from pyfactory.repo.repository import Repository
 
@@ -67,17 +73,8 @@ def import_(
             workers=workers,
             progress=shown,
         )
-    if emit(report.to_value(), as_json=as_json):
-        return
-    if not report.created:
-        line(f"[green]nothing to do[/]: commit [yellow]{report.commit[:12]}[/] imported exactly these files")
-        return
-    line(f"[green]imported[/] {amount(report.records)} records from {amount(report.files)} files into {table}")
-    for bad in report.bad[:20]:
-        line(f"  skipped {escape(bad['file'])}:{bad['line']}: {escape(bad['reason'])}")
-    if report.skipped:
-        line(f"  {amount(report.skipped)} records were skipped; the commit records them")
-    line(f"commit [yellow]{report.commit[:12]}[/] on {branch}: {table} has {amount(report.rows)} rows, {size(report.nbytes)}")
+    if not emit(report.to_value(), as_json=as_json):
+        show_import(report, table, branch)
 
 
 def build(
@@ -89,22 +86,22 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Run a job and commit its output table."""
+    from pyfactory.cli.data_view import show_build
     from pyfactory.factory import build as run_build
     from pyfactory.repo.repository import Repository
 
     with progress(as_json=as_json) as shown:
         report = run_build(
-            Repository.open(repo), job, branch=branch, message=message, author=author(), workers=workers, progress=shown
+            Repository.open(repo),
+            job,
+            branch=branch,
+            message=message,
+            author=author(),
+            workers=workers,
+            progress=shown,
         )
-    if emit(report.to_value(), as_json=as_json):
-        return
-    line(f"input {escape(report.input_table)}@{escape(report.resolved)} = {report.input_version[:12]}")
-    for step in report.steps:
-        dropped = ", ".join(f"{amount(count)} {reason}" for reason, count in step["dropped"].items())
-        line(f"  {step['step']}: {amount(step['rows_in'])} -> {amount(step['rows_out'])} rows{f' (dropped: {escape(dropped)})' if dropped else ''}")
-    line(f"{amount(report.computed)} tasks computed, {amount(report.reused)} reused")
-    line(f"[green]{report.table}[/] {report.version[:12]}: {amount(report.rows)} rows, {amount(report.tokens)} tokens, {size(report.nbytes)}")
-    line(f"commit [yellow]{report.commit[:12]}[/] on {branch}{'' if report.created else ' (nothing changed)'}")
+    if not emit(report.to_value(), as_json=as_json):
+        show_build(report, branch)
 
 
 def sample(
@@ -118,6 +115,7 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Show the text at a position of a stream, and where it comes from."""
+    from pyfactory.cli.data_view import show_sample
     from pyfactory.repo.repository import Repository
     from pyfactory.stream.sample import describe_sample
     from pyfactory.stream.stream import Stream
@@ -126,12 +124,5 @@ def sample(
     version = Repository.open(repo).version(name, ref or "main")
     stream = Stream(version, seed=seed, sequence_length=sequence_length, block_size=block_size, window=window)
     shown = describe_sample(stream, position)
-    if emit(shown, as_json=as_json):
-        return
-    line(f"{name}@{shown['resolved']} = commit [yellow]{shown['commit'][:12]}[/], version {shown['version'][:12]}")
-    line(f"position {amount(position)}: epoch {shown['epoch']}, {amount(shown['samples'])} samples per epoch")
-    for piece in shown["addresses"]:
-        line(f"address: shard {piece['shard']} ({piece['digest'][:12]}), tokens {piece['first']} to {piece['first'] + piece['length']}")
-    for record in shown["records"]:
-        line(f"\n[dim]── record {escape(record['id'])}, tokens {record['start']} to {record['stop']} of {record['tokens']} ──[/]")
-        line(escape(record["text"]))
+    if not emit(shown, as_json=as_json):
+        show_sample(shown)

@@ -21,7 +21,7 @@ from pyfactory.core.durable import translate_os_error
 from pyfactory.core.progress import Progress, no_progress
 from pyfactory.errors import PyfactoryError
 
-__all__ = ["amount", "counted", "emit", "line", "note", "plain", "progress", "show_error", "size"]
+__all__ = ["amount", "counted", "emit", "line", "note", "progress", "show_error", "size"]
 
 _PLAIN_SECONDS = 2.0
 
@@ -48,11 +48,6 @@ def line(text: str = "") -> None:
 def note(text: str) -> None:
     """Print a line that is not part of the result, to stderr."""
     _print(Console(stderr=True, highlight=False, soft_wrap=True), escape(text))
-
-
-def plain(text: str) -> str:
-    """Return text of others so that it is shown as it is, not as markup."""
-    return escape(text)
 
 
 def amount(number: int) -> str:
@@ -141,6 +136,8 @@ class _Lines:
         now = time.monotonic()
         if total is None:
             self._shown.setdefault(stage, now)  # it may be over in a moment, and there is little to tell
+        if total == 0:
+            return
         if done == total or now - self._shown.get(stage, -_PLAIN_SECONDS) >= _PLAIN_SECONDS:
             self._shown[stage] = now
             sys.stderr.write(f"{stage}: {_shown(stage, done, total)}\n")

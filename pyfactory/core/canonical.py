@@ -43,7 +43,7 @@ def decode(data: bytes, what: str) -> Value:
         value = json.loads(data)
         canonical = encode(value) == data
     except (ValueError, RecursionError, InternalError) as error:
-        raise CorruptError(f"{what} cannot be read: {error}") from error
+        raise CorruptError(f"{what} cannot be read: {error}", hint="restore it from a copy") from error
     if not canonical:
         raise CorruptError(f"{what} is not in canonical form")
     return value

@@ -37,9 +37,9 @@ def _translated(error: OSError, where: object) -> PyfactoryError:
     if error.errno in _DENIED or isinstance(error, PermissionError):
         return ReadOnlyError(f"{where}: no permission", hint="check the owner and mode of the folder")
     if isinstance(error, FileNotFoundError):
-        return NotFoundError(f"{where}: no such file or folder")
+        return NotFoundError(f"{where}: no such file or folder", hint="check the path")
     if error.errno in {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}:
-        return InvalidInputError(f"{where}: {error.strerror}")
+        return InvalidInputError(f"{where}: {error.strerror}", hint="check the path")
     return UnavailableError(f"{where}: {error.strerror or error}")
 
 

@@ -11,7 +11,7 @@ from pyfactory.factory.tables import replaced, schema_value
 from pyfactory.job.executors.open import open_executor
 from pyfactory.job.run import JobResult, run_job
 from pyfactory.job.spec import load_job
-from pyfactory.repo.names import check_table_name
+from pyfactory.repo.names import check_table_name, check_text
 from pyfactory.repo.repository import Repository
 from pyfactory.repo.version import Version
 
@@ -85,6 +85,7 @@ def build(
     """
     spec = load_job(Path(job))
     check_table_name(spec.output)  # now, rather than after the work
+    check_text(message, "message")
     head = repo.head(branch)
     version = repo.version(spec.input_table, spec.input_ref or branch)
     with open_executor(workers) as executor:

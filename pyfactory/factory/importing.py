@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pyfactory.core import canonical
 from pyfactory.core.digest import NO_DIGEST, Digest, digest_of_file, parse_digest
 from pyfactory.core.durable import translate_os_error
@@ -17,7 +19,7 @@ from pyfactory.core.versions import code_versions
 from pyfactory.errors import InvalidInputError
 from pyfactory.factory.tables import appended, schema_value
 from pyfactory.job.executors.open import open_executor
-from pyfactory.repo.names import check_table_name
+from pyfactory.repo.names import check_table_name, check_text
 from pyfactory.repo.objects import Commit, TableState
 from pyfactory.repo.repository import Repository
 from pyfactory.shard.importers import TARGET_BYTES, Imported, SideSource, import_sources
@@ -102,6 +104,7 @@ def import_files(
         ConflictError: Somebody else committed to the branch meanwhile.
     """
     check_table_name(table)  # now, rather than after the work
+    check_text(message, "message")
     options: dict[str, Any] = {"text": text, "id": id, "columns": list(columns), "glob": glob}
     options |= {"on_bad_record": on_bad_record, "target_bytes": TARGET_BYTES}
     paths = [Path(source) for source in sources]
@@ -119,20 +122,15 @@ def import_files(
             paths,
             **options,
             existing=() if old is None else _sides(repo, old),
+            check=partial(_check_columns, table, state),
             map=partial(executor.map, stage="import"),
             progress=progress,
         )
     if not imported.parts:
         skipped = f": all {imported.skipped} records were skipped" if imported.skipped else ""
         raise InvalidInputError(f"there is nothing to import{skipped}", hint="name other sources")
-    schema = schema_value(imported.schema)
-    if state is not None and state.schema != schema:
-        raise InvalidInputError(
-            f"table {table!r} has the columns {_columns(state.schema)} and the import {_columns(schema)}",
-            hint="choose the same --columns, or another table",
-        )
     made_by = _made_by(repo, table, imported)
-    after = appended(repo, old, imported.parts, schema)
+    after = appended(repo, old, imported.parts, schema_value(imported.schema))
     done = repo.commit(
         {table: after}, branch, message=message or f"import {table}", author=author, made_by=made_by, expected_head=head
     )
@@ -194,6 +192,15 @@ def _sides(repo: Repository, manifest: Manifest) -> list[SideSource]:
         return open_side(repo.objects.map(part.side), f"the side {part.side} in {repo.url}")
 
     return [partial(opener, part) for part in manifest.parts()]
+
+
+def _check_columns(table: str, state: TableState | None, schema: pa.Schema) -> None:
+    value = schema_value(schema)
+    if state is not None and state.schema != value:
+        raise InvalidInputError(
+            f"table {table!r} has the columns {_columns(state.schema)} and the import {_columns(value)}",
+            hint="choose the same --columns, or another table",
+        )
 
 
 def _columns(schema: Sequence[tuple[str, str, bool]]) -> str:

@@ -75,9 +75,13 @@ def parse_document(text: str, path: Path) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise InvalidInputError(f"{path}:{line}: this is not YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise InvalidInputError(f"{path}: this is not YAML: {' '.join(str(error).split())}") from error
+        message = f"{path}:{line}: this is not YAML: {error.problem or error.context}"
+        raise InvalidInputError(message, hint="look at brackets, quotes and indentation, here and above") from error
+    except yaml.YAMLError as error:  # a character that no YAML has
+        line = text.count("\n", 0, getattr(error, "position", 0)) + 1
+        reason = getattr(error, "reason", " ".join(str(error).split()))
+        message = f"{path}:{line}: this is not YAML: {reason}"
+        raise InvalidInputError(message, hint="remove control characters") from error
     except RecursionError:
         raise InvalidInputError(f"{path}: the values are nested too deeply") from None
     return Document(path, value, reading.lines)

@@ -16,7 +16,7 @@ from pyfactory.errors import InvalidInputError
 from pyfactory.job.executors.base import Executor
 from pyfactory.job.pieces import open_content, whole_pieces
 from pyfactory.job.spec import JobSpec
-from pyfactory.job.steps.base import Bench, Report, State
+from pyfactory.job.steps.base import Bench, FieldError, Report, State
 from pyfactory.shard.layout import raw_schema, token_width
 from pyfactory.shard.manifest import Manifest, Part
 from pyfactory.store.content import Objects
@@ -82,7 +82,11 @@ def run_job(
     state = State(pieces, schema)
     reports: list[Report] = []
     for step in spec.plan.steps:
-        state, report = step.run(bench, state)
+        try:
+            state, report = step.run(bench, state)
+        except FieldError as error:
+            what = f"{spec.path}: {step.name}.{error.name}: {error.message}"
+            raise InvalidInputError(what, hint=error.hint) from error
         reports.append(report)
     return JobResult(
         parts=[piece.part for piece in state.pieces],

@@ -223,6 +223,8 @@ def _located(document: Document, where: Where, model: type[BaseModel], error: Er
         return InvalidInputError(f"{place}: {_name(inner[:-1])} has no key {unknown!r}", hint=nearest(unknown, allowed))
     if error["type"] == "missing":
         return InvalidInputError(f"{place}: {_name(inner[:-1])} lacks the key {error['loc'][-1]!r}", hint="add it")
+    if error["type"] == "too_short" and not error["input"]:
+        return InvalidInputError(f"{place}: {_name(inner)} is empty", hint="give it at least one item")
     message = error["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if message.startswith("input should"):

@@ -109,14 +109,15 @@ class DataLoader:
         batches = self._threads.map(self._make, plan(self.stream, self.lane, self._cursor, self._meter))
         try:
             while True:
+                if mine != self._iteration:
+                    raise InvalidInputError(
+                        "this iteration ended: another was started, a state was loaded or the loader was closed",
+                        hint="iterate over the loader anew",
+                    )
                 asked = time.perf_counter()
                 made = next(batches, None)
                 if made is None:
                     return
-                if mine != self._iteration:
-                    raise InvalidInputError(
-                        "this iteration ended when another was started", hint="use one iterator of a loader at a time"
-                    )
                 batch, ready = made
                 yield self._deliver(batch, asked, ready)
                 self._meter.add_seconds("loop", time.perf_counter() - self._handed)
@@ -215,6 +216,9 @@ class DataLoader:
 
 
 def _lane(batch_size: int | None, global_batch: int | None, rank: int, world_size: int) -> Lane:
+    for size in (batch_size, global_batch):
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
+            raise InvalidInputError(f"a batch of {size!r} samples", hint="it must be a whole number of at least 1")
     if (batch_size is None) == (global_batch is None):
         raise InvalidInputError("give batch_size (per rank) or global_batch (of all ranks), not both or neither")
     if global_batch is None:

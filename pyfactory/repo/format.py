@@ -6,6 +6,7 @@ from typing import Any
 
 from pyfactory.core.canonical import decode, encode
 from pyfactory.errors import CorruptError, NewerFormatError, NotFoundError
+from pyfactory.repo.oplog import log_key
 from pyfactory.store.base import Store
 
 __all__ = ["FORMAT_KEY", "check_writable", "read_format", "write_format"]
@@ -36,6 +37,8 @@ def read_format(store: Store) -> tuple[str, ...]:
     try:
         value = decode(store.get(FORMAT_KEY), what)
     except NotFoundError as error:
+        if store.size(log_key(0)) is not None:
+            raise CorruptError(f"{what} is missing, though there is a log", hint="restore it from a copy") from error
         raise NotFoundError(f"no pyfactory repository at {store.url}", hint=f"pyfactory init {store.url}") from error
     match value:
         case {"format": int(number)} if number > _FORMAT:

@@ -20,7 +20,7 @@ _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LIKE_A_DIGEST = re.compile(r"[0-9A-Fa-f]{7,}")
 _MAX_LENGTH = 200
 _MAX_TEXT = 20_000
-_RULE = "use letters, digits, '.', '_' and '-', starting with a letter or digit"
+_RULE = "use up to 100 letters, digits, '.', '_' and '-', starting with a letter or digit"
 
 
 def check_table_name(name: object) -> None:
@@ -42,6 +42,9 @@ def check_ref_name(name: object, what: str) -> None:
     if not reason and len(parts) > 1 and f"{parts[0]}/" in (BRANCH, TAG):
         # Else `tag/x` could mean the tag x or a branch of that name.
         reason = f"'{parts[0]}/' says what kind of name follows"
+    if name == "main" and what == "tag":
+        # Else what nobody names, main, would be two things.
+        reason = "it is the branch that is meant where none is named"
     if reason:
         raise InvalidInputError(f"a {what} cannot be called {_shown(name)}: {reason}", hint=_RULE)
 
@@ -55,7 +58,7 @@ def check_text(text: object, what: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InvalidInputError(f"the {what} {_shown(text)} is not valid Unicode text") from error
+        raise InvalidInputError(f"the {what} {_shown(text)} is not valid Unicode text", hint="type it again") from error
 
 
 def suggestion(name: str, known: Iterable[str], *, otherwise: str = "") -> str:

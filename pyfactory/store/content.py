@@ -50,20 +50,29 @@ class Objects:
         """
         content = self.store.get(self.key(digest))
         if digest_of(content) != digest:
-            raise CorruptError(
-                f"object {digest} in {self.store.url} does not hold the bytes that its name promises",
-                hint="restore it from a copy of the repository; `pyfactory verify` lists all such objects",
-            )
+            raise self._corrupt(digest)
         return content
 
-    def map(self, digest: Digest) -> memoryview:
+    def _corrupt(self, digest: Digest) -> CorruptError:
+        return CorruptError(
+            f"object {digest} in {self.store.url} does not hold the bytes that its name promises",
+            hint="restore it from a copy of the repository; `pyfactory verify` lists all such objects",
+        )
+
+    def map(self, digest: Digest, *, verify: bool = False) -> memoryview:
         """Return an object's bytes as a read-only view.
 
         Over local files this is a memory map, which lives as long as the view and costs nothing until it is read; it is
-        not verified again, since the bytes were when they entered. Over other stores these are the bytes of `get`.
+        not verified again unless asked for, since the bytes were when they entered. Over other stores these are the
+        bytes of `get`.
         """
         path = self.store.path(self.key(digest))
-        return memoryview(self.get(digest)) if path is None else _mapped(path, f"object {digest} in {self.store.url}")
+        if path is None:
+            return memoryview(self.get(digest))
+        view = _mapped(path, f"object {digest} in {self.store.url}")
+        if verify and digest_of(view) != digest:
+            raise self._corrupt(digest)
+        return view
 
     def exists(self, digest: Digest) -> bool:
         """Tell whether an object is there; one request. Not a reason to skip `put`, which also makes it durable."""

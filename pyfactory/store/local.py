@@ -65,7 +65,7 @@ class LocalStore:
             if not self.root.exists():
                 raise NotFoundError(f"there is no folder {self.root}")
             if not self.root.is_dir():
-                raise InvalidInputError(f"{self.root} is not a folder")
+                raise InvalidInputError(f"{self.root} is not a folder", hint="name a folder")
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel as a path: what is known about this machine's disk stays here."""
@@ -182,6 +182,8 @@ class LocalStore:
 
 def _make_folder(folder: Path) -> None:
     with translate_os_error(folder):
+        if folder.exists() and not folder.is_dir():
+            raise InvalidInputError(f"{folder} is not a folder", hint="name a new folder")
         missing = [place for place in (folder, *folder.parents) if not place.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         for made in missing:

@@ -250,7 +250,7 @@ def test_an_older_iteration_ends_and_threads_do_not_leak():
     next(first)
     second = iter(loader)
     assert next(second)["span"] == (2, 4)
-    with pytest.raises(InvalidInputError, match="one iterator"):
+    with pytest.raises(InvalidInputError, match="another was started"):
         next(first)
     second.close()
     loader.close()

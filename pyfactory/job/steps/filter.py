@@ -156,7 +156,7 @@ class FilterWork:
         assert self.predicate is not None
         try:
             verdict = self.predicate(text)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InvalidInputError(
                 f"the filter function {self.step.parameters.function} failed on record {self._id(row, objects)!r}: "
                 f"{type(error).__name__}: {error}",

@@ -63,7 +63,7 @@ class Function:
         sys.modules[module.__name__] = module
         try:
             exec(compile(self.source, str(self.path), "exec", dont_inherit=True), module.__dict__)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InvalidInputError(
                 f"{self.path} cannot be imported: {type(error).__name__}: {error}",
                 hint="it must be importable by itself; its folder and that of the job file are on the path",

@@ -14,13 +14,20 @@ import pyarrow as pa
 from pyfactory.errors import InvalidInputError
 from pyfactory.shard.importers.rows import Bad, RowBuilder, Rows
 from pyfactory.shard.importers.selection import MAX_ID_BYTES, Selection, near
-from pyfactory.shard.importers.streams import DamagedStreamError, RawFile, Read, unpacked
+from pyfactory.shard.importers.streams import DamagedStreamError, RawFile, Read, refuse_changed, unpacked
 
 __all__ = ["read_jsonl"]
 
 _PIECE_BYTES = 1 << 20
 _MAX_INT64 = 2**63 - 1
 _BOM = b"\xef\xbb\xbf"
+_OTHERS = {
+    b"\x1f\x8b": ("gzip", "let its name end in .jsonl.gz"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "let its name end in .jsonl.zst"),
+    b"PAR1": ("Parquet", "let its name end in .parquet"),
+    b"\xff\xfe": ("UTF-16 text", "convert it to UTF-8"),
+    b"\xfe\xff": ("UTF-16 text", "convert it to UTF-8"),
+}
 
 Convert = Callable[[Any], Any]
 
@@ -34,19 +41,30 @@ def read_jsonl(raw: RawFile, file: int, selection: Selection) -> Iterator[Rows]:
         selection: What to take.
 
     Raises:
-        InvalidInputError: The compressed stream is cut off or damaged.
+        InvalidInputError: The compressed stream is cut off or damaged, or the file holds something else.
     """
     parser = _Parser(file, selection)
     first = 1
     try:
         for lines in _lines(unpacked(raw), selection.max_record_bytes):
             if first == 1 and lines[0] is not None:
+                _refuse_others(raw, lines[0])
                 lines[0] = lines[0].removeprefix(_BOM)
             yield parser.parse(lines, first)
             first += len(lines)
     except DamagedStreamError as error:
+        refuse_changed(raw.source)
         hint = "restore the file; what is damaged cannot be skipped"
+        if first == 1:
+            hint += " (a file that is not packed must not be called so)"
         raise InvalidInputError(f"{raw.source.path}:{first}: {error}", hint=hint) from error
+
+
+def _refuse_others(raw: RawFile, line: bytes) -> None:
+    """Refuse a file of another kind, rather than call its first line bad and, when asked to, skip it."""
+    for magic, (kind, hint) in _OTHERS.items():
+        if line.startswith(magic):
+            raise InvalidInputError(f"{raw.source.path} holds {kind}, not JSON lines", hint=hint)
 
 
 def _lines(read: Read, limit: int) -> Iterator[list[bytes | None]]:
@@ -137,6 +155,10 @@ def _not_json(line: bytes, error: ValueError) -> str:
         line.decode()
     except UnicodeDecodeError as undecodable:
         return f"not valid UTF-8 at byte {undecodable.start + 1}"
+    if line.strip() in (b"[", b"{"):
+        return "not valid JSON lines: each line must be a whole object"
+    if isinstance(error, orjson.JSONDecodeError):  # whose line is always 1
+        return f"not valid JSON: {error.msg} at character {error.pos + 1}"
     return f"not valid JSON: {error}"
 
 

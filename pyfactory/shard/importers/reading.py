@@ -23,7 +23,7 @@ from pyfactory.shard.importers.rows import Bad, RowBuilder, Rows
 from pyfactory.shard.importers.selection import Selection
 from pyfactory.shard.importers.sources import Format, Task
 from pyfactory.shard.importers.staging import ShardCutter, StagedShard
-from pyfactory.shard.importers.streams import RawFile
+from pyfactory.shard.importers.streams import RawFile, refuse_changed
 from pyfactory.shard.importers.text import read_document
 from pyfactory.store.content import Objects
 
@@ -200,6 +200,7 @@ class _BadListing:
 
 
 def _refusal(task: Task, record: Bad) -> BadRecordError:
-    path = task.files[record.file - task.first].path
+    source = task.files[record.file - task.first]
+    refuse_changed(source)
     hint = "mend the file, or skip such records with --on-bad-record skip"
-    return BadRecordError(f"{path}:{record.line}: {record.reason}", hint=hint)
+    return BadRecordError(f"{source.path}:{record.line}: {record.reason}", hint=hint)

@@ -80,6 +80,7 @@ def import_sources(
     on_bad_record: str = "stop",
     target_bytes: int = TARGET_BYTES,
     existing: Iterable[SideSource] = (),
+    check: Callable[[pa.Schema], None] = lambda schema: None,
     map: Map = map,
     progress: Progress = no_progress,
 ) -> Imported:
@@ -101,6 +102,7 @@ def import_sources(
         on_bad_record: "stop": the first record that cannot be taken ends the import. "skip": such are listed.
         target_bytes: Content of a shard, about; at most 1 GiB.
         existing: Side shards of the tables whose ids may not occur again.
+        check: Called with the columns before a file is read; may raise.
         map: Runs the tasks; by default one after the other.
         progress: Told of the stages "read" (bytes) and "index" (shards).
 
@@ -117,6 +119,7 @@ def import_sources(
     files = expand(sources, glob)
     tasks = group(files, target_bytes)
     selection = _selection(files, tasks, text, id, kept, map)
+    check(selection.schema)
     known = list(existing)
     with _temporary_folder(objects) as folder:
         course = Course(progress, sum(file.size for file in files))

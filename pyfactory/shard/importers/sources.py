@@ -101,7 +101,9 @@ def expand(sources: Sequence[Path], glob: str = "*") -> list[SourceFile]:
             elif stat.S_ISREG(mode):
                 files.append(_source_file(source, source.name, source.name))
             else:
-                raise InvalidInputError(f"{source} is neither a regular file nor a folder")
+                raise InvalidInputError(
+                    f"{source} is neither a regular file nor a folder", hint="save it as a file first"
+                )
     return files
 
 

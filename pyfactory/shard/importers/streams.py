@@ -14,7 +14,7 @@ from pyfactory.core.durable import translate_os_error
 from pyfactory.errors import PyfactoryError, UnavailableError
 from pyfactory.shard.importers.sources import Compression, SourceFile
 
-__all__ = ["DamagedStreamError", "RawFile", "Read", "unpacked"]
+__all__ = ["DamagedStreamError", "RawFile", "Read", "refuse_changed", "unpacked"]
 
 Read = Callable[[int], bytes]
 """Returns up to so many bytes, none only at the end."""
@@ -46,7 +46,9 @@ class RawFile:
         self._count = 0
         with translate_os_error(source.path):
             self._file = source.path.open("rb", buffering=0)
-        self._check(os.fstat(self._file.fileno()))
+        if _differs(self.source, os.fstat(self._file.fileno())):
+            self.close()
+            raise _changed(self.source)
 
     def read(self, size: int = _PIECE_BYTES) -> bytes:
         """Return the next bytes, at most `size`, none only at the end."""
@@ -55,7 +57,7 @@ class RawFile:
         self._hasher.update(piece)
         self._count += len(piece)
         if self._count > self.source.size:  # maybe for ever
-            raise self._changed()
+            raise _changed(self.source)
         self._advanced(len(piece))
         return piece
 
@@ -63,10 +65,9 @@ class RawFile:
         """Read what is left and return the digest of all bytes of the file."""
         while self.read():
             pass
-        with translate_os_error(self.source.path):
-            self._check(self.source.path.stat())
+        refuse_changed(self.source)
         if self._count != self.source.size:
-            raise self._changed()
+            raise _changed(self.source)
         return Digest(self._hasher.hexdigest())
 
     def close(self) -> None:
@@ -81,15 +82,21 @@ class RawFile:
     ) -> None:
         self.close()
 
-    def _check(self, status: os.stat_result) -> None:
-        if (status.st_size, status.st_mtime_ns) != (self.source.size, self.source.mtime_ns):
-            self.close()
-            raise self._changed()
 
-    def _changed(self) -> UnavailableError:
-        return UnavailableError(
-            f"{self.source.path} changes while it is read", hint="import it when nobody writes to it"
-        )
+def refuse_changed(source: SourceFile) -> None:
+    """Raise UnavailableError if a file is not what it was when it was listed: then that explains all else."""
+    with translate_os_error(source.path):
+        status = source.path.stat()
+    if _differs(source, status):
+        raise _changed(source)
+
+
+def _differs(source: SourceFile, status: os.stat_result) -> bool:
+    return (status.st_size, status.st_mtime_ns) != (source.size, source.mtime_ns)
+
+
+def _changed(source: SourceFile) -> UnavailableError:
+    return UnavailableError(f"{source.path} changes while it is read", hint="import it when nobody writes to it")
 
 
 def unpacked(file: RawFile) -> Read:
