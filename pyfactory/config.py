@@ -18,7 +18,7 @@ class Training(BaseModel):
     """What a training program needs to make its loader.
 
     Attributes:
-        repository: Folder or URL.
+        repository: Folder (relative to this file) or URL.
         table: A token table.
         version: Tag or commit digest; a branch is refused, since it moves.
         seed: Seed of the stream.

@@ -142,7 +142,7 @@ def test_the_command_names_the_damage_and_fails(repo: Repository) -> None:
         listed = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=100)
     name = name_of(key)
     assert (told.returncode, listed.returncode) == (1, 1), told.stderr + listed.stderr
-    assert name in told.stdout and "1 problems" in told.stdout
+    assert name in told.stdout and "1 problem" in told.stdout
     (problem,) = json.loads(listed.stdout)["problems"]
     assert (problem["object"], problem["kind"], problem["tables"]) == (name, "corrupt", sorted(tables))
 

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pyfactory.core.digest import NO_DIGEST
 from pyfactory.core.progress import Progress, no_progress
-from pyfactory.factory.tables import replaced, schema_value
+from pyfactory.factory.tables import publish, replaced, schema_value
 from pyfactory.job.executors.open import open_executor
 from pyfactory.job.run import JobResult, run_job
 from pyfactory.job.spec import load_job
@@ -81,24 +82,20 @@ def build(
     Raises:
         InvalidInputError: The job is not valid (file:line), or its input does not suit it.
         NotFoundError: No such table, branch or file.
-        ConflictError: Somebody else committed to the branch meanwhile; a rerun finds all tasks done.
+        ConflictError: Somebody else changed the output table meanwhile; a rerun finds all tasks done.
     """
     spec = load_job(Path(job))
     check_table_name(spec.output)  # now, rather than after the work
     check_text(message, "message")
     head = repo.head(branch)
+    before = None if head == NO_DIGEST else repo.tables(head).get(spec.output)
     version = repo.version(spec.input_table, spec.input_ref or branch)
     with open_executor(workers) as executor:
         result = run_job(repo.objects, spec, version.manifest, executor, progress)
     state = replaced(repo, result.parts, schema_value(result.schema), result.artifacts, result.attributes)
-    done = repo.commit(
-        {spec.output: state},
-        branch,
-        message=message or f"build {spec.output} from {spec.input_table}",
-        author=author,
-        made_by=_made_by(spec.output, version, result),
-        expected_head=head,
-    )
+    told = {"message": message or f"build {spec.output} from {spec.input_table}", "author": author}
+    made_by = _made_by(spec.output, version, result)
+    done = publish(repo, spec.output, before, state, head, branch, made_by=made_by, **told)
     return BuildReport(
         commit=done.digest,
         created=done.created,

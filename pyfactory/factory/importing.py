@@ -17,7 +17,7 @@ from pyfactory.core.durable import translate_os_error
 from pyfactory.core.progress import Progress, no_progress
 from pyfactory.core.versions import code_versions
 from pyfactory.errors import InvalidInputError
-from pyfactory.factory.tables import appended, schema_value
+from pyfactory.factory.tables import appended, publish, schema_value
 from pyfactory.job.executors.open import open_executor
 from pyfactory.repo.names import check_table_name, check_text
 from pyfactory.repo.objects import Commit, TableState
@@ -25,7 +25,7 @@ from pyfactory.repo.repository import Repository
 from pyfactory.shard.importers import TARGET_BYTES, Imported, SideSource, import_sources
 from pyfactory.shard.importers.sources import SourceFile, expand
 from pyfactory.shard.manifest import Manifest, Part
-from pyfactory.shard.reader import Side, open_side
+from pyfactory.shard.reader import Side, open_shard, open_side
 
 __all__ = ["ImportReport", "import_files"]
 
@@ -101,7 +101,7 @@ def import_files(
     Raises:
         BadRecordError: A record cannot be taken; the message says file and line.
         InvalidInputError: A source or argument is wrong, or an id occurs twice.
-        ConflictError: Somebody else committed to the branch meanwhile.
+        ConflictError: Somebody else changed the table meanwhile.
     """
     check_table_name(table)  # now, rather than after the work
     check_text(message, "message")
@@ -129,11 +129,11 @@ def import_files(
     if not imported.parts:
         skipped = f": all {imported.skipped} records were skipped" if imported.skipped else ""
         raise InvalidInputError(f"there is nothing to import{skipped}", hint="name other sources")
+    _check_fields(repo, imported)
     made_by = _made_by(repo, table, imported)
     after = appended(repo, old, imported.parts, schema_value(imported.schema))
-    done = repo.commit(
-        {table: after}, branch, message=message or f"import {table}", author=author, made_by=made_by, expected_head=head
-    )
+    told = {"message": message or f"import {table}", "author": author, "made_by": made_by}
+    done = publish(repo, table, state, after, head, branch, **told)
     return _report(done.digest, True, after, made_by, files=len(imported.sources), bad=imported.bad)
 
 
@@ -201,6 +201,18 @@ def _check_columns(table: str, state: TableState | None, schema: pa.Schema) -> N
             f"table {table!r} has the columns {_columns(state.schema)} and the import {_columns(value)}",
             hint="choose the same --columns, or another table",
         )
+
+
+def _check_fields(repo: Repository, imported: Imported) -> None:
+    """Refuse a kept column that no record has: it is a field name that was misspelt."""
+    empty = set(imported.schema.names[1:])
+    for part in imported.parts:
+        if not empty:
+            return
+        batch = open_shard(repo.objects.map(part.shard), f"shard {part.shard}")
+        empty -= {name for name in empty if batch.column(name).null_count < batch.num_rows}
+    if empty:
+        raise InvalidInputError(f"no record has the field {min(empty)!r}", hint="check the names in --columns")
 
 
 def _columns(schema: Sequence[tuple[str, str, bool]]) -> str:

@@ -26,7 +26,10 @@ def open_loader(training: str | Path, *, rank: int | None = None, world_size: in
 
     config = load_training(training)
     recipe = load_recipe(Path(training).parent / config.recipe)
-    version = Repository.open(config.repository).version(config.table, config.version, strict=True)
+    # Like the recipe, a repository that is a relative path lies relative to the file.
+    url = config.repository
+    where = url if "://" in url else Path(training).parent / url
+    version = Repository.open(where).version(config.table, config.version, strict=True)
     stream = Stream(
         version,
         seed=config.seed,

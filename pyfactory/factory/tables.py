@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
-from pyfactory.core.digest import Digest
+from pyfactory.core.digest import NO_DIGEST, Digest
+from pyfactory.errors import ConflictError
 from pyfactory.repo.objects import TableState
-from pyfactory.repo.repository import Repository
+from pyfactory.repo.repository import CommitResult, Repository
 from pyfactory.shard.layout import schema_to_value
 from pyfactory.shard.manifest import Manifest, Part, extend_manifest, new_batch, write_manifest
 
-__all__ = ["SchemaValue", "appended", "replaced", "schema_value"]
+__all__ = ["SchemaValue", "appended", "publish", "replaced", "schema_value"]
 
 SchemaValue = tuple[tuple[str, str, bool], ...]
+
+_TRIES = 20
 
 
 def schema_value(schema: pa.Schema) -> SchemaValue:
@@ -40,6 +44,36 @@ def replaced(
 ) -> TableState:
     """Return a table of these shards alone."""
     return _state(repo, write_manifest(repo.objects, new_batch(parts, 1)), schema, artifacts, attributes)
+
+
+def publish(
+    repo: Repository, table: str, before: TableState | None, after: TableState, head: Digest, branch: str, **told: Any
+) -> CommitResult:
+    """Commit a new state of one table, also when others have committed other tables to the branch meanwhile.
+
+    Args:
+        repo: The repository.
+        table: Its name.
+        before: Its state at `head`, None if it is new: what `after` was made from.
+        after: Its new state.
+        head: The commit that was read.
+        branch: Where to commit.
+        told: What `Repository.commit` records: message, author, made_by.
+
+    Raises:
+        ConflictError: The table itself was changed meanwhile.
+    """
+    for _ in range(_TRIES):
+        try:
+            return repo.commit({table: after}, branch, expected_head=head, **told)
+        except ConflictError as conflict:
+            head = repo.head(branch)
+            if (None if head == NO_DIGEST else repo.tables(head).get(table)) != before:
+                raise ConflictError(
+                    f"table {table!r} on {branch} was changed by somebody else meanwhile: {conflict.message}",
+                    hint="look at pyfactory log, then run it again",
+                ) from conflict
+    raise ConflictError(f"{branch} moves faster than table {table!r} can be committed", hint="run it again")
 
 
 def _state(

@@ -224,7 +224,7 @@ def _located(document: Document, where: Where, model: type[BaseModel], error: Er
     if error["type"] == "missing":
         return InvalidInputError(f"{place}: {_name(inner[:-1])} lacks the key {error['loc'][-1]!r}", hint="add it")
     if error["type"] == "too_short" and not error["input"]:
-        return InvalidInputError(f"{place}: {_name(inner)} is empty", hint="give it at least one item")
+        return InvalidInputError(f"{place}: {_name(inner)}: the list is empty", hint="give it at least 1 item")
     message = error["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if message.startswith("input should"):

@@ -175,7 +175,7 @@ def test_what_is_no_folder(tmp_path: Path) -> None:
         LocalStore(file)
     with pytest.raises(InvalidInputError, match="directory"):
         LocalStore(file / "below", create=True)
-    with pytest.raises(InvalidInputError, match="exists"):
+    with pytest.raises(InvalidInputError, match="is not a folder"):
         LocalStore(file, create=True)
     with pytest.raises(NotFoundError, match=r"there is no folder .*nowhere"):
         LocalStore(tmp_path / "nowhere")
