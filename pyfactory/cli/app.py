@@ -11,30 +11,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from pyfactory.cli import audit, data, repository
 from pyfactory.cli.interrupts import interruptible
-from pyfactory.cli.output import note, show_error
+from pyfactory.cli.output import show_error
 from pyfactory.errors import InternalError, InvalidInputError, PyfactoryError, UnavailableError
 
 __all__ = ["run"]
 
-
-class _Commands(TyperGroup):
-    """The commands. Typer would turn an interrupt into exit code 130 and say nothing."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            raise PyfactoryError("interrupted", hint="it commits at its end or not at all; run it again") from error
-
+_INTERRUPTED = 130
+"""What Typer makes of a KeyboardInterrupt."""
 
 app = typer.Typer(
     name="pyfactory",
-    cls=_Commands,
     help="Raw data to versioned training data, fed to GPUs as a stream that can be replayed, audited and priced.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -60,9 +49,9 @@ def run(arguments: Sequence[str]) -> int:
     rest, debug = _without_debug(arguments)
     as_json = "--json" in rest
     try:
-        with interruptible(lambda text: None if as_json else note(text)):
+        with interruptible(quiet=as_json):
             # Commands return nothing; a number is the exit code of `typer.Exit`.
-            return int(app(rest, prog_name="pyfactory", standalone_mode=False) or 0)
+            code = int(app(rest, prog_name="pyfactory", standalone_mode=False) or 0)
     except typer.TyperException as error:
         return _refuse(error, as_json)
     except SystemExit as error:  # shell completion, or the reader of our output went away, as `head` does
@@ -72,6 +61,11 @@ def run(arguments: Sequence[str]) -> int:
             raise
         show_error(_explained(error), as_json=as_json)
         return 1
+    if code == _INTERRUPTED:
+        interrupted = PyfactoryError("interrupted", hint="a commit is made at the end or not at all; run it again")
+        show_error(interrupted, as_json=as_json)
+        return 1
+    return code
 
 
 def _settle_streams() -> None:

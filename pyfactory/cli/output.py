@@ -91,7 +91,10 @@ def progress(*, as_json: bool) -> Iterator[Progress]:
         yield _Lines()
     else:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"))
-        with Bars(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bars:
+        # Lines that are printed meanwhile go above the bars, unless stdout is a file of its own.
+        redirected = sys.stdout.isatty()
+        console = Console(stderr=True)
+        with Bars(*columns, TimeElapsedColumn(), console=console, transient=True, redirect_stdout=redirected) as bars:
             yield _Bars(bars)
 
 

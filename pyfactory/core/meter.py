@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pyfactory.core.forks import renew_in_children
+
 __all__ = ["Meter"]
 
 
@@ -15,9 +17,14 @@ class Meter:
     """Sums of seconds and of counts, added to by any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.renew_lock()
+        renew_in_children(self)
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._counts: defaultdict[str, int] = defaultdict(int)
+
+    def renew_lock(self) -> None:
+        """Take a new lock; see `core.forks`."""
+        self._lock = threading.Lock()
 
     def add_seconds(self, name: str, seconds: float) -> None:
         """Add an interval, in seconds."""

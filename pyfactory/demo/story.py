@@ -171,9 +171,9 @@ def _folder(keep: Path | None) -> Path:
     if keep is None:
         return Path(tempfile.mkdtemp(prefix="pyfactory-demo-"))
     with translate_os_error(keep):
+        if keep.exists() and not (keep.is_dir() and not any(keep.iterdir())):
+            raise InvalidInputError(f"{keep} is not an empty folder", hint="give --keep a new folder")
         keep.mkdir(parents=True, exist_ok=True)
-        if any(keep.iterdir()):
-            raise InvalidInputError(f"{keep} is not empty", hint="give --keep a new folder")
     return keep
 
 

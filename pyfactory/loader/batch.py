@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pyfactory.core.forks import renew_in_children
 from pyfactory.errors import InvalidInputError
 
 __all__ = ["FIELDS", "BufferPool", "Buffers", "checked_fields"]
@@ -82,6 +83,11 @@ class BufferPool:
         self._shape = shape
         self._fields = tuple(fields)
         self._buffers: list[Buffers] = []
+        self.renew_lock()
+        renew_in_children(self)
+
+    def renew_lock(self) -> None:
+        """Take a new lock; see `core.forks`."""
         self._lock = threading.Lock()
 
     def take(self) -> Buffers:

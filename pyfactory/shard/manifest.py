@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyfactory.core.digest import Digest
+from pyfactory.core.forks import renew_in_children
 from pyfactory.errors import CorruptError, InvalidInputError
 from pyfactory.shard.node import BYTES, QUANTITIES, ROWS, SHARDS, TOKENS, Node, load_child, load_node, sort_key
 from pyfactory.shard.tree import Entry, Part, entries_of, extend_tree, new_batch, part_of, write_tree
@@ -204,6 +205,11 @@ class _Recent:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._nodes: OrderedDict[tuple[int, bytes], Node] = OrderedDict()
+        self.renew_lock()
+        renew_in_children(self)
+
+    def renew_lock(self) -> None:
+        """Take a new lock; see `core.forks`."""
         self._lock = threading.Lock()
 
     def get(self, name: tuple[int, bytes]) -> Node | None:

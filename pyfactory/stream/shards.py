@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyfactory.core.digest import Digest
+from pyfactory.core.forks import renew_in_children
 from pyfactory.errors import CorruptError
 from pyfactory.native import ShardSet
 from pyfactory.shard.manifest import Manifest
@@ -39,6 +40,11 @@ class OpenShards:
         self._native = ShardSet()
         self._held: OrderedDict[int, int] = OrderedDict()  # shard -> bytes of memory it holds
         self._bytes = 0
+        self.renew_lock()
+        renew_in_children(self)
+
+    def renew_lock(self) -> None:
+        """Take a new lock; see `core.forks`."""
         self._lock = threading.Lock()
 
     def fill(self, addresses: Addresses, length: int, **outputs: Any) -> tuple[NDArray[np.int32] | None, int]:

@@ -138,5 +138,5 @@ class Stream:
 def _integers(positions: Sequence[int] | Int64s) -> Int64s:
     array = np.asarray(positions)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu") or (array.dtype == np.uint64 and array.size):
-        raise InvalidInputError("positions are not a sequence of integers", hint="positions are 0 to 2^62 - 1")
+        raise InvalidInputError("positions are not integers below 2^62", hint="positions are 0 to 2^62 - 1")
     return array.astype(np.int64, copy=False)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import json
 import os
+import subprocess
 import sys
 import threading
 from itertools import islice, pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from pyfactory.loader.loader import DataLoader
 from pyfactory.stream.stream import Stream
 from tests.corpora import documents_of, memory_stream, token_repository
 
+ROOT = Path(__file__).parents[2]
 LENGTHS = [3, 1, 40, 7, 1, 1, 25, 60, 2, 18, 33, 50, 90, 21]
 
 
@@ -231,8 +234,6 @@ def test_bad_arguments():
 def test_a_rank_is_never_guessed():
     """Catches: every process of a torchrun silently reading as rank 0."""
     script = "from tests.loader.test_loader import a_stream, DataLoader\nDataLoader(a_stream(), batch_size=2)"
-    import subprocess
-
     run = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "WORLD_SIZE": "2", "RANK": "1"},
@@ -297,3 +298,15 @@ def test_steps_are_announced_before_they_are_handed_out():
         assert heard[-1] == batch["span"]
     assert len(heard) == 4
     loader.close()
+
+
+def test_results_that_wait_for_the_loop_are_counted():
+    """Catches: stages that cannot be told apart, since nobody counts who waits for whom."""
+    stream = a_stream()
+    with DataLoader(stream, batch_size=4, num_workers=1, prefetch_factor=2) as loader:
+        for batch in loader:
+            stream.digest(0, 400)  # work that takes longer than a batch
+            del batch
+        stats = loader.stats()
+    assert stats["stages"]["fill"]["blocked"] > stats["stall_seconds"]
+    assert stats["stall_share"] < 0.5

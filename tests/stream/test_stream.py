@@ -178,3 +178,31 @@ def test_more_shards_than_may_stay_open():
 
         assert all(threads.map(read, [p % 50 for p in range(400)]))
     assert len(shards._held) <= 4
+
+
+def test_a_shard_that_is_evicted_meanwhile_is_opened_again():
+    """Catches: a batch that fails because another thread's shards took the place of its own just before the copy."""
+    stream = memory_stream(documents_of([9] * 6), range(1, 6), seed=2, sequence_length=8)
+    shards = stream._shards
+    opened = []
+
+    class Evicting:
+        """The native set, with another thread's eviction in the worst place."""
+
+        def __init__(self, native):
+            self._native = native
+
+        def fill(self, shard, *arguments, **outputs):
+            if not opened:
+                opened.append(int(shard[0]))
+                self._native.remove(opened[0])
+                del shards._held[opened[0]]
+            return self._native.fill(shard, *arguments, **outputs)
+
+        def __getattr__(self, name):
+            return getattr(self._native, name)
+
+    expected = stream.tokens([0])
+    shards._native = Evicting(shards._native)
+    assert (stream.tokens([0]) == expected).all()
+    assert opened

@@ -113,7 +113,7 @@ def test_random_changes_of_parquet_end_in_an_error_of_ours(raw: Path) -> None:
 
 
 PEAK = """
-import resource, sys
+import sys
 from pathlib import Path
 from pyfactory.shard.importers import import_sources
 from pyfactory.store.content import Objects
