@@ -153,7 +153,7 @@ class Run:
         }
 
     def _on_step(self, span: tuple[int, int]) -> None:
-        """Before a train step is handed out: claim it, and note it as received, which it is with the next instruction."""
+        """Claim a train step that is about to be handed out, and note it as received: it is, in the next instruction."""
         if not self._records:
             return
         position = self._claims.needed(span)
@@ -325,7 +325,7 @@ def _go_to(loader: Consumer, record: dict[str, Any]) -> None:
 def _parent_entry(repo: Repository, record: dict[str, Any]) -> dict[str, Any]:
     """Tell which checkpoint a run continues, and what was handed out after it, which is now in no model.
 
-    That is what the run of the checkpoint did next, and what others did that were resumed from the same checkpoint before.
+    That is what the run of the checkpoint did next, and what others did that were resumed from the same checkpoint.
     """
     tried = [record["run"], *_resumed_from(repo.store, record)]
     abandoned = [lost for run in tried if (lost := _lost(repo.store, run, record["position"])) is not None]

@@ -37,11 +37,11 @@ def encode(value: Value) -> bytes:
         raise InvalidInputError(f"text is not valid Unicode: {around!r}") from error
 
 
-def decode(data: bytes, what: str) -> Value:
+def decode(content: bytes, what: str) -> Value:
     """Return the value of canonical bytes; `what` names them in a CorruptError."""
     try:
-        value = json.loads(data)
-        canonical = encode(value) == data
+        value = json.loads(content)
+        canonical = encode(value) == content
     except (ValueError, RecursionError, InternalError) as error:
         raise CorruptError(f"{what} cannot be read: {error}", hint="restore it from a copy") from error
     if not canonical:

@@ -22,9 +22,9 @@ NO_DIGEST = Digest("0" * 64)
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
-def digest_of(data: Buffer) -> Digest:
+def digest_of(content: Buffer) -> Digest:
     """Return the digest of bytes in memory."""
-    return Digest(blake3.blake3(data).hexdigest())
+    return Digest(blake3.blake3(content).hexdigest())
 
 
 def digest_of_file(path: Path) -> Digest:
