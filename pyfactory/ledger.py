@@ -153,7 +153,7 @@ class Run:
         }
 
     def _on_step(self, span: tuple[int, int]) -> None:
-        """Claim a train step that is about to be handed out, and note it as received: it is, in the next instruction."""
+        """Claim a train step about to be handed out, and note it as received: it is, in the next instruction."""
         if not self._records:
             return
         position = self._claims.needed(span)
