@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from pyfactory.cli.output import counted
 from pyfactory.core.versions import code_versions
 from pyfactory.errors import PyfactoryError
 
@@ -34,7 +35,7 @@ class Check:
 
 def examine(repository: str | None) -> list[Check]:
     """Look at this installation and, if one is named, at a repository."""
-    return [*_versions(), _extension(), _gpu(), _ray(), _store(), *([_repository(repository)] if repository else [])]
+    return [*_versions(), _extension(), _gpu(), _ray(), _store(), *_repositories(repository)]
 
 
 def _versions() -> Iterator[Check]:
@@ -89,11 +90,14 @@ def _store() -> Check:
     return Check("store", "ok", f"put-if-absent holds on the local disk ({tempfile.gettempdir()})")
 
 
-def _repository(url: str) -> Check:
+def _repositories(url: str | None) -> Iterator[Check]:
     from pyfactory.repo.repository import Repository
 
+    if url is None:
+        return
     try:
         repo = Repository.open(url)
-        return Check("repository", "ok", f"{repo.url}: {len(repo.branches())} branches, {len(repo.tags())} tags")
+        refs = f"{counted(len(repo.branches()), 'branch', 'branches')}, {counted(len(repo.tags()), 'tag')}"
+        yield Check("repository", "ok", f"{repo.url}: {refs}")
     except PyfactoryError as error:
-        return Check("repository", "wrong", str(error))
+        yield Check("repository", "wrong", str(error))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from pyfactory.cli.data_view import show_steps
 from pyfactory.cli.output import counted, line, size
+from pyfactory.cli.tables_view import show_steps
 
 if TYPE_CHECKING:
     from pyfactory.repo.findings import Problem

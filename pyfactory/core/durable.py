@@ -40,7 +40,7 @@ def _translated(error: OSError, where: object) -> PyfactoryError:
         return NotFoundError(f"{where}: no such file or folder", hint="check the path")
     if error.errno in {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}:
         return InvalidInputError(f"{where}: {error.strerror}", hint="check the path")
-    return UnavailableError(f"{where}: {error.strerror or error}")
+    return UnavailableError(f"{where}: {error.strerror or error}", hint="mend that, then run it again")
 
 
 def sync_file(path: Path) -> None:

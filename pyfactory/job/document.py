@@ -83,7 +83,7 @@ def parse_document(text: str, path: Path) -> Document:
         message = f"{path}:{line}: this is not YAML: {reason}"
         raise InvalidInputError(message, hint="remove control characters") from error
     except RecursionError:
-        raise InvalidInputError(f"{path}: the values are nested too deeply") from None
+        raise InvalidInputError(f"{path}: the values are nested too deeply", hint="a job is flat") from None
     return Document(path, value, reading.lines)
 
 

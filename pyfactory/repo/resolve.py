@@ -18,6 +18,7 @@ __all__ = ["Resolved", "resolve"]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{7,63}")
+_LOOK = "pyfactory log shows the commits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,11 @@ def _of_digest(objects: Objects, digest: Digest, asked: str) -> Resolved:
     try:
         content = objects.get(digest)
     except NotFoundError as error:
-        raise NotFoundError(f"{url}: there is no commit {digest}") from error
+        raise NotFoundError(f"{url}: there is no commit {digest}", hint=_LOOK) from error
     try:
         Commit.from_value(decode(content, f"object {digest}"), f"object {digest}")
     except CorruptError as error:
-        raise InvalidInputError(f"{url}: the object {digest} is not a commit") from error
+        raise InvalidInputError(f"{url}: the object {digest} is not a commit", hint=_LOOK) from error
     return Resolved(digest, digest, asked)
 
 
@@ -98,7 +99,7 @@ def _completed(log: OperationLog, view: View, prefix: str) -> Digest:
         }
     )
     if not found:
-        raise NotFoundError(f"{log.store.url}: no commit starts with {prefix}")
+        raise NotFoundError(f"{log.store.url}: no commit starts with {prefix}", hint=_LOOK)
     if len(found) > 1:
         raise InvalidInputError(
             f"{log.store.url}: {len(found)} commits start with {prefix}", hint=f"say more digits of {found[0]}, …"

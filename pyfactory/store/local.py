@@ -53,7 +53,7 @@ class LocalStore:
 
     def __init__(self, folder: str | Path, *, create: bool = False) -> None:
         if not str(folder) or "\0" in str(folder):
-            raise InvalidInputError(f"{str(folder)!r} is not the path of a folder")
+            raise InvalidInputError(f"{str(folder)!r} is not the path of a folder", hint="name a folder")
         self.root = Path(folder).absolute()
         self.url = self.root.as_uri()
         self._tmp = self.root / RESERVED

@@ -70,13 +70,13 @@ class Shell:
         return said
 
 
-def check_refusal(ran: Ran, code: int = 1) -> str:
-    """Check that a command failed with one clear sentence and the way out; return both."""
+def check_refusal(ran: Ran, code: int = 1, *, hint: bool = True) -> str:
+    """Check that a command failed with one clear sentence and, if `hint`, the way out; return both."""
     assert (ran.code, ran.out) == (code, ""), (ran.code, ran.out, ran.err)
     assert "Traceback" not in ran.err
     assert "bug in pyfactory" not in ran.err, ran.err
-    found = re.search(r"^error: (?P<error>\S.*)\nhint: +(?P<hint>\S.*)\n\Z", ran.err, re.MULTILINE)
-    assert found, ran.err
+    found = re.search(r"^error: (?P<error>\S.*)\n(hint: +(?P<hint>\S.*)\n)?\Z", ran.err, re.MULTILINE)
+    assert found and (found["hint"] or not hint), ran.err
     return f"{found['error']} | {found['hint']}"
 
 

@@ -91,7 +91,7 @@ def locate_function(spec: str, folder: Path) -> Function:
     try:
         defined = _top_level_names(ast.parse(source, str(path)))
     except (SyntaxError, ValueError) as error:
-        raise FieldError("function", f"{path} is not Python: {error}") from error
+        raise FieldError("function", f"{path} is not Python: {error}", hint="mend the module") from error
     if name not in defined:
         raise FieldError("function", f"{path} defines no {name!r}", hint="check the name after the colon")
     return Function(module, name, path, source)
@@ -116,7 +116,8 @@ def _source_file(module: str, folder: Path) -> Path:
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError, AttributeError) as error:
-        raise FieldError("function", f"the module {module!r} cannot be found: {error}") from error
+        hint = "check the name before the colon"
+        raise FieldError("function", f"the module {module!r} cannot be found: {error}", hint=hint) from error
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         hint = f"put {module.replace('.', '/')}.py beside the job file, or install it"
         raise FieldError("function", f"there is no Python source of the module {module!r}", hint=hint)

@@ -27,6 +27,9 @@ __all__ = [
 MAX_VOCAB = 2**24
 """Token ids must be less: both libraries need memory for every id up to the greatest."""
 
+_SAVED = "take what Tokenizer.save() of the library tokenizers wrote"
+_RESTORE = "restore or download the file again"
+
 _BYTE_SYMBOLS = frozenset(pre_tokenizers.ByteLevel.alphabet())
 
 
@@ -104,7 +107,7 @@ def from_tokenizer_json(content: bytes, what: str) -> TokenizerFile:
     value = _parse_json(content, what)
     model = value.get("model")
     if not isinstance(model, dict):
-        raise InvalidInputError(f"{what} is not a tokenizer.json: it has no model")
+        raise InvalidInputError(f"{what} is not a tokenizer.json: it has no model", hint=_SAVED)
     if model.get("dropout"):
         raise InvalidInputError(f"{what} has dropout, so its tokens are random", hint="set model.dropout to null")
     if isinstance(model.get("vocab"), dict):
@@ -115,7 +118,7 @@ def from_tokenizer_json(content: bytes, what: str) -> TokenizerFile:
     try:
         file = from_tokenizer(Tokenizer.from_str(content.decode()))
     except Exception as error:  # the library raises nothing more special
-        raise InvalidInputError(f"{what} is not a tokenizer.json: {error}") from error
+        raise InvalidInputError(f"{what} is not a tokenizer.json: {error}", hint=_SAVED) from error
     if _is_byte_level(file.value):
         _check_bytes(file.value["model"]["vocab"], what)
     return file
@@ -153,9 +156,9 @@ def _parse_json(content: bytes, what: str) -> dict[str, Any]:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise InvalidInputError(f"{what} is not JSON: {error}") from error
+        raise InvalidInputError(f"{what} is not JSON: {error}", hint=_RESTORE) from error
     if not isinstance(value, dict):
-        raise InvalidInputError(f"{what} does not hold a JSON object")
+        raise InvalidInputError(f"{what} does not hold a JSON object", hint=_RESTORE)
     return value
 
 
@@ -164,14 +167,16 @@ def _parse_merges(content: bytes, what: str) -> list[tuple[int, tuple[str, str]]
     try:
         lines = content.decode().removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
-        raise InvalidInputError(f"{what} is not UTF-8 text") from error
+        raise InvalidInputError(f"{what} is not UTF-8 text", hint=_RESTORE) from error
     pairs: list[tuple[int, tuple[str, str]]] = []
     for number, line in enumerate(lines, 1):
         if line.startswith("#version") or not (line or pairs):
             continue
         left, space, right = line.removesuffix("\r").partition(" ")
         if not (left and space and right) or " " in right:
-            raise InvalidInputError(f"{what}:{number}: {line[:80]!r} is not two tokens with a space between them")
+            raise InvalidInputError(
+                f"{what}:{number}: {line[:80]!r} is not two tokens with a space between them", hint=_RESTORE
+            )
         pairs.append((number, (left, right)))
     return pairs
 
@@ -184,7 +189,9 @@ def _check_ids(entries: dict[str, Any], what: str) -> None:
                 f"{what}: the id of {token!r} is {number!r}", hint=f"ids go from 0 to {MAX_VOCAB - 1}"
             )
         if number in by_id:
-            raise InvalidInputError(f"{what}: {by_id[number]!r} and {token!r} have the same id {number}")
+            raise InvalidInputError(
+                f"{what}: {by_id[number]!r} and {token!r} have the same id {number}", hint="give each token an id"
+            )
         by_id[number] = token
 
 

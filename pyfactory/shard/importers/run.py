@@ -137,7 +137,7 @@ def import_sources(
 def _check_options(options: dict[str, Any], target_bytes: int) -> None:
     for name in ("text", "id", "glob"):
         if options[name] == "":
-            raise InvalidInputError(f"the option {name} is empty")
+            raise InvalidInputError(f"the option {name} is empty", hint="give it a value or leave it out")
     if options["on_bad_record"] not in ("stop", "skip"):
         raise InvalidInputError(f"on_bad_record is {options['on_bad_record']!r}", hint="choose 'stop' or 'skip'")
     if not 1 <= target_bytes <= _MAX_TARGET_BYTES:

@@ -167,4 +167,5 @@ def _check_text_documents(file: SourceFile, id: str | None, columns: Sequence[Co
             )
     for column in columns:
         if column.type not in (None, pa.string()):
-            raise InvalidInputError(f"the {PATH!r} of text documents is a string, not {column.type}")
+            message = f"the {PATH!r} of text documents is a string, not {column.type}"
+            raise InvalidInputError(message, hint="leave the type out")

@@ -53,7 +53,7 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Import raw files into a table."""
-    from pyfactory.cli.data_view import show_import
+    from pyfactory.cli.tables_view import show_import
     from pyfactory.factory import import_files
     from pyfactory.repo.repository import Repository
 
@@ -86,7 +86,7 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Run a job and commit its output table."""
-    from pyfactory.cli.data_view import show_build
+    from pyfactory.cli.tables_view import show_build
     from pyfactory.factory import build as run_build
     from pyfactory.repo.repository import Repository
 
@@ -115,7 +115,7 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Show the text at a position of a stream, and where it comes from."""
-    from pyfactory.cli.data_view import show_sample
+    from pyfactory.cli.tables_view import show_sample
     from pyfactory.repo.repository import Repository
     from pyfactory.stream.sample import describe_sample
     from pyfactory.stream.stream import Stream
