@@ -82,7 +82,7 @@ def check_refusal(ran: Ran, code: int = 1, *, hint: bool = True) -> str:
 
 def program(*arguments: object, **options: Any) -> Ran:
     """Run a command as a process of its own."""
-    environment = os.environ | options.pop("env", {})
+    environment, timeout = os.environ | options.pop("env", {}), options.pop("timeout", 100)
     command = [*options.pop("before", ()), *COMMAND, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, timeout=100, env=environment, check=False, **options)
+    done = subprocess.run(command, capture_output=True, timeout=timeout, env=environment, check=False, **options)
     return Ran(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
