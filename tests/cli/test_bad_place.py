@@ -301,7 +301,7 @@ def test_a_line_beyond_the_limit(shell: Shell, repo: Path, tmp_path: Path) -> No
     out = shell.done("import", repo, "notes", source, "--on-bad-record", "skip")
     assert "imported 2 records" in out and "skipped 1 bad record;" in out
     source.rename(tmp_path / "long.txt")
-    assert "long.txt:1: longer than the limit" in check_refusal(program("import", repo, "notes", tmp_path / "long.txt"))
+    assert "long.txt:1: longer than the limit" in check_refusal(shell("import", repo, "notes", tmp_path / "long.txt"))
 
 
 @pytest.mark.slow
