@@ -31,6 +31,10 @@ _STAGES_IN_BYTES = {"read"}
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
+_console: Console | None = None
+"""Where lines are printed while bars are shown."""
+
+
 def emit(value: Any, *, as_json: bool) -> bool:
     """Print a result as JSON if that was asked for; return whether it was."""
     if as_json:
@@ -42,7 +46,7 @@ def emit(value: Any, *, as_json: bool) -> bool:
 def line(text: str = "") -> None:
     """Print a line for people; rich markup allowed, long lines left to the terminal."""
     with _writing():
-        _print(Console(highlight=False, soft_wrap=True), text)
+        _print(_console or Console(highlight=False, soft_wrap=True), text)
 
 
 def note(text: str) -> None:
@@ -91,11 +95,20 @@ def progress(*, as_json: bool) -> Iterator[Progress]:
         yield _Lines()
     else:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"))
-        # Lines that are printed meanwhile go above the bars, unless stdout is a file of its own.
-        redirected = sys.stdout.isatty()
-        console = Console(stderr=True)
-        with Bars(*columns, TimeElapsedColumn(), console=console, transient=True, redirect_stdout=redirected) as bars:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        with Bars(*columns, TimeElapsedColumn(), console=console, transient=True) as bars, _above(console):
             yield _Bars(bars)
+
+
+@contextmanager
+def _above(bars: Console) -> Iterator[None]:
+    """Let lines go above bars that are shown on the same terminal."""
+    global _console
+    _console = bars if sys.stdout.isatty() else None
+    try:
+        yield
+    finally:
+        _console = None
 
 
 @contextmanager

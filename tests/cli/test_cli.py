@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,13 @@ def test_the_shell_completes_commands() -> None:
     assert (completed.code, completed.out.split()) == (0, ["build"])
     shown = program(env={"_PYFACTORY_COMPLETE": "source_bash"})
     assert shown.code == 0 and "_PYFACTORY_COMPLETE=complete_bash" in shown.out and "complete -o" in shown.out
+
+
+def test_a_pipe_into_head(repo: Path) -> None:
+    """As a person types it, in a shell that tells of a failure on any side of the pipe."""
+    script = f'"{sys.executable}" -c "$0" log "$1" | head -1; echo "${{PIPESTATUS[@]}}"'
+    done = subprocess.run(["bash", "-c", script, COMMAND[2], str(repo)], capture_output=True, text=True, timeout=60)
+    assert done.stderr == "" and done.stdout.count("\n") == 2 and done.stdout.endswith(" 0\n")
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])

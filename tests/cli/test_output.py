@@ -91,20 +91,32 @@ with progress(as_json=False) as shown:
 """
 
 
-def test_bars_are_for_terminals_and_leave_results_alone() -> None:
-    """Catches a result that goes to the terminal, though stdout is a file, because bars are shown there."""
+def on_a_terminal(*, both: bool) -> tuple[bytes, bytes]:
+    """Return what stdout received, and what the terminal did that stderr is, and stdout as well if `both`."""
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
-    done = subprocess.run(
-        [sys.executable, "-c", BARS], stdout=subprocess.PIPE, stderr=theirs, env=environment, timeout=60, check=True
-    )
+    command = [sys.executable, "-c", BARS]
+    stdout = theirs if both else subprocess.PIPE
+    done = subprocess.run(command, stdout=stdout, stderr=theirs, env=environment, timeout=60, check=True)
     os.close(theirs)
     shown = b""
     while piece := _read(ours):
         shown += piece
     os.close(ours)
-    assert done.stdout == b"a result\n"
+    return done.stdout or b"", shown
+
+
+def test_bars_are_for_terminals_and_leave_results_alone() -> None:
+    """Catches a result that goes to the terminal, though stdout is a file, because bars are shown there."""
+    out, shown = on_a_terminal(both=False)
+    assert out == b"a result\n"
     assert b"1.0 MB of 1.0 MB" in shown and b"\x1b[" in shown and b"a result" not in shown
+
+
+def test_a_line_goes_above_the_bars() -> None:
+    """Catches a line that is written into the bars: they must be wiped before it."""
+    _, shown = on_a_terminal(both=True)
+    assert b"\x1b[2Ka result\r\n" in shown
 
 
 def _read(descriptor: int) -> bytes:
