@@ -126,7 +126,10 @@ def cases(version: Version, flat: Path, seconds: float) -> Iterator[Measured]:
                 stream = Stream(version, seed=7, sequence_length=LENGTH)
                 loader = DataLoader(stream, batch_size=batch, num_workers=threads, fields=fields)
                 yield measure(
-                    f"pyfactory, {label}, {threads} threads", batch, endless(lambda loader=loader: loader), seconds
+                    f"pyfactory, {label}, {threads} thread{'' if threads == 1 else 's'}",
+                    batch,
+                    endless(lambda loader=loader: loader),
+                    seconds,
                 )
                 loader.close()
         dataset = MemmapWindows(flat)
