@@ -100,41 +100,41 @@ def import_files(
 
     Raises:
         BadRecordError: A record cannot be taken; the message says file and line.
-        InvalidInputError: A source or argument is wrong, or an id occurs twice.
+        InvalidInputError: A source, argument or id is wrong.
         ConflictError: Somebody else changed the table meanwhile.
     """
     check_table_name(table)  # now, rather than after the work
     check_text(message, "message")
     options: dict[str, Any] = {"text": text, "id": id, "columns": list(columns), "glob": glob}
     options |= {"on_bad_record": on_bad_record, "target_bytes": TARGET_BYTES}
-    paths = [Path(source) for source in sources]
-    head = repo.head(branch)
+    paths, head = [Path(source) for source in sources], repo.head(branch)
     state = None if head == NO_DIGEST else repo.tables(head).get(table)
     if state is not None:
         files = expand(paths, glob)
-        earlier = _earlier(repo, head, table, options, files)
-        if earlier is not None and earlier.made_by is not None:
-            return _report(earlier.digest, False, state, earlier.made_by, files=len(files))
+        if (earlier := _earlier(repo, head, table, options, files)) is not None:
+            return _report(earlier.digest, False, state, earlier.made_by or {}, len(files), [])
     old = None if state is None else Manifest(repo.objects, state.manifest)
-    with open_executor(workers) as executor:
-        imported = import_sources(
-            repo.objects,
-            paths,
-            **options,
-            existing=() if old is None else _sides(repo, old),
-            check=partial(_check_columns, table, state),
-            map=partial(executor.map, stage="import"),
-            progress=progress,
-        )
-    if not imported.parts:
-        skipped = f": all {imported.skipped} records were skipped" if imported.skipped else ""
-        raise InvalidInputError(f"there is nothing to import{skipped}", hint="name other sources")
-    _check_fields(repo, imported)
+    reading = {"check": partial(_check_columns, table, state), "progress": progress}
+    imported = _read(repo, paths, options | reading, old, workers)
+    _check_records(repo, imported)
     made_by = _made_by(repo, table, imported)
     after = appended(repo, old, imported.parts, schema_value(imported.schema))
     told = {"message": message or f"import {table}", "author": author, "made_by": made_by}
     done = publish(repo, table, state, after, head, branch, **told)
-    return _report(done.digest, True, after, made_by, files=len(imported.sources), bad=imported.bad)
+    return _report(done.digest, True, after, made_by, len(imported.sources), imported.bad)
+
+
+def _read(
+    repo: Repository, paths: Sequence[Path], options: Mapping[str, Any], old: Manifest | None, workers: int | None
+) -> Imported:
+    with open_executor(workers) as executor:
+        return import_sources(
+            repo.objects,
+            paths,
+            **options,
+            existing=() if old is None else _sides(repo, old),
+            map=partial(executor.map, stage="import"),
+        )
 
 
 def _earlier(
@@ -165,20 +165,14 @@ def _digest(path: Path) -> Digest:
 
 
 def _report(
-    commit: Digest,
-    created: bool,
-    state: TableState,
-    made_by: Mapping[str, Any],
-    *,
-    files: int,
-    bad: Sequence[dict[str, Any]] = (),
+    commit: Digest, created: bool, state: TableState, made_by: Mapping[str, Any], files: int, bad: list[dict[str, Any]]
 ) -> ImportReport:
     return ImportReport(
         commit=commit,
         created=created,
         records=made_by["records"],
         skipped=made_by["skipped"],
-        bad=list(bad),
+        bad=bad,
         files=files,
         rows=state.rows,
         nbytes=state.nbytes,
@@ -203,8 +197,11 @@ def _check_columns(table: str, state: TableState | None, schema: pa.Schema) -> N
         )
 
 
-def _check_fields(repo: Repository, imported: Imported) -> None:
-    """Refuse a kept column that no record has: it is a field name that was misspelt."""
+def _check_records(repo: Repository, imported: Imported) -> None:
+    """Refuse an import of nothing, and a kept column that no record has: it is a field name that was misspelt."""
+    if not imported.parts:
+        skipped = f": all {imported.skipped} records were skipped" if imported.skipped else ""
+        raise InvalidInputError(f"there is nothing to import{skipped}", hint="name other sources")
     empty = set(imported.schema.names[1:])
     for part in imported.parts:
         if not empty:

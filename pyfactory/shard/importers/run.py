@@ -86,8 +86,7 @@ def import_sources(
 ) -> Imported:
     """Store the records of raw files as shards; which worker reads what changes nothing in the result.
 
-    Memory is that of some batches and one shard per worker, and of some million keys; it grows with the number of files
-    and shards only.
+    Memory is that of some batches and one shard per worker, and of some million keys; only files and shards add to it.
 
     Args:
         objects: Where the shards go.
@@ -113,12 +112,11 @@ def import_sources(
         UnavailableError: A file changes while it is read, or the machine fails.
     """
     options: dict[str, Any] = {"text": text, "id": id, "columns": list(columns), "glob": glob}
-    options["on_bad_record"] = on_bad_record
+    options |= {"on_bad_record": on_bad_record, "target_bytes": target_bytes}
     _check_options(options, target_bytes)
-    kept = parse_columns(columns, text)
     files = expand(sources, glob)
     tasks = group(files, target_bytes)
-    selection = _selection(files, tasks, text, id, kept, map)
+    selection = _selection(files, tasks, text, id, parse_columns(columns, text), map)
     check(selection.schema)
     known = list(existing)
     with _temporary_folder(objects) as folder:
@@ -130,7 +128,6 @@ def import_sources(
         parts = _index(objects, folder, shards, known, files, reports, id is not None, map, progress)
         bad = _listed(results)
     records, skipped = sum(report.records for report in reports), sum(report.skipped for report in reports)
-    options["target_bytes"] = target_bytes
     return Imported(parts, selection.schema, _source_values(files, reports), records, skipped, bad, options)
 
 
