@@ -10,6 +10,7 @@
     |-- UnavailableError     disk full, network, device: mend the machine, then rerun (also an OSError)
     |   `-- UnknownOutcomeError  a write may or may not have landed, and reading back failed
     |-- ReadOnlyError        no permission to write here (also a PermissionError)
+    |-- RefusedError         a rule of the repository forbids it: mend the data, or change the rule
     `-- InternalError        a bug in pyfactory: report it
 
 Each class has a stable `kind`, for programs; the message says what is wrong and where, `hint` the way out.
@@ -27,6 +28,7 @@ __all__ = [
     "NotFoundError",
     "PyfactoryError",
     "ReadOnlyError",
+    "RefusedError",
     "UnavailableError",
     "UnknownOutcomeError",
 ]
@@ -111,6 +113,12 @@ class ReadOnlyError(PyfactoryError, PermissionError):
     """There is no permission to write here."""
 
     kind = "read_only"
+
+
+class RefusedError(PyfactoryError):
+    """A rule of the repository forbids it: a protected branch, a gate, a missing signature, a forgotten record."""
+
+    kind = "refused"
 
 
 class InternalError(PyfactoryError):

@@ -56,6 +56,10 @@ class Fields:
         self._value = value
         self._what = what
 
+    def value(self, name: str) -> Value:
+        """Return the value as it is stored."""
+        return self._value.get(name)
+
     def count(self, name: str) -> int:
         """Return an integer from 0 to 2^63 - 1."""
         value = self._value.get(name)

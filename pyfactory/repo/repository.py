@@ -59,7 +59,7 @@ class Repository:
     def __init__(self, store: Store, writer_features: tuple[str, ...]) -> None:
         self.store = store
         self.objects = Objects(store)
-        self._log = OperationLog(store)
+        self.oplog = OperationLog(store)
         self._writer_features = writer_features
 
     @classmethod
@@ -79,7 +79,7 @@ class Repository:
         prove_put_if_absent(store)
         write_format(store)
         repository = cls(store, ())
-        initialise(repository._log, author)
+        initialise(repository.oplog, author)
         return repository
 
     @classmethod
@@ -106,11 +106,11 @@ class Repository:
 
     def view(self) -> View:
         """Return all refs as they are now."""
-        return self._log.view()
+        return self.oplog.view()
 
     def operations(self) -> Iterator[Operation]:
         """Yield what happened, newest first."""
-        return self._log.history(self.view())
+        return self.oplog.history(self.view())
 
     def branches(self) -> dict[str, Digest]:
         """Return the commit that each branch names now, by name; `main` is missing until its first commit."""
@@ -126,7 +126,7 @@ class Repository:
 
     def resolve(self, ref: str = _MAIN, strict: bool = False) -> Resolved:
         """Return the commit that a branch, tag or digest stands for; `strict` refuses what may move. See `resolve`."""
-        return resolve(self._log, self.objects, self.view(), ref, strict=strict)
+        return resolve(self.oplog, self.objects, self.view(), ref, strict=strict)
 
     def load(self, commit: Digest) -> Commit:
         """Return a commit by its digest."""
@@ -193,7 +193,7 @@ class Repository:
         head = self._head(view, branch)
         if expected_head is not None:
             expected = None if expected_head == NO_DIGEST else expected_head
-            check_expected(self._log, view, [Change(BRANCH + branch, expected, None)])
+            check_expected(self.oplog, view, [Change(BRANCH + branch, expected, None)])
         parent = None if head is None else load_commit(self.objects, head, BRANCH + branch)
         tree = self._encoded(Tree(self._replaced(parent, changes, branch)).to_value())
         if head is not None and parent is not None and parent.tree == digest_of(tree):
@@ -204,7 +204,7 @@ class Repository:
         self.objects.put(tree)
         digest = self.objects.put(content)
         why = message.partition("\n")[0][:_LONGEST_WHY]
-        publish(self._log, view, [Change(BRANCH + branch, head, digest)], author, why)
+        publish(self.oplog, view, [Change(BRANCH + branch, head, digest)], author, why)
         return CommitResult(digest, created=True)
 
     def branch(self, name: str, at: str = _MAIN, *, author: str = "unknown", message: str = "") -> Digest:
@@ -219,13 +219,13 @@ class Repository:
 
     def verify(self, progress: Progress = no_progress) -> VerifyReport:
         """Read everything the log leads to and report all that is wrong. See `verify`."""
-        return verify(self._log, progress)
+        return verify(self.oplog, progress)
 
     def _name(self, ref: str, at: str, author: str, message: str) -> Digest:
         self._check_writing(message, author)
         view = self.view()
-        commit = resolve(self._log, self.objects, view, at, strict=False).commit
-        publish(self._log, view, [Change(ref, None, commit)], author, message)
+        commit = resolve(self.oplog, self.objects, view, at, strict=False).commit
+        publish(self.oplog, view, [Change(ref, None, commit)], author, message)
         return commit
 
     def _check_writing(self, message: str, author: str) -> None:

@@ -5,35 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import pyarrow as pa
 
 from pyfactory.core.digest import Digest
+from pyfactory.repo.home import Home
 from pyfactory.repo.objects import TableState
 from pyfactory.repo.resolve import Resolved
 from pyfactory.shard.layout import schema_from_value
 from pyfactory.shard.manifest import Manifest, Part
-from pyfactory.store.base import Store
-from pyfactory.store.content import Objects
 
-__all__ = ["Home", "Version"]
-
-
-class Home(Protocol):
-    """What a version needs of the repository it comes from."""
-
-    @property
-    def url(self) -> str:
-        """Where the repository is."""
-
-    @property
-    def store(self) -> Store:
-        """The bytes by key."""
-
-    @property
-    def objects(self) -> Objects:
-        """The bytes by digest."""
+__all__ = ["Version"]
 
 
 @dataclass(frozen=True)
