@@ -2,6 +2,7 @@
 
     PyfactoryError
     |-- ConflictError        somebody else moved first: look again, then retry
+    |   `-- MergeConflictError two commits changed the same thing: decide which one holds
     |-- NotFoundError        no such table, ref, record or object (also a LookupError)
     |-- InvalidInputError    the request is wrong: change it (also a ValueError)
     |   |-- BadRecordError   a raw record cannot be taken: mend the file or skip the record
@@ -18,12 +19,15 @@ Each class has a stable `kind`, for programs; the message says what is wrong and
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "BadRecordError",
     "ConflictError",
     "CorruptError",
     "InternalError",
     "InvalidInputError",
+    "MergeConflictError",
     "NewerFormatError",
     "NotFoundError",
     "PyfactoryError",
@@ -65,6 +69,22 @@ class ConflictError(PyfactoryError):
     """Somebody else changed the same thing first."""
 
     kind = "conflict"
+
+
+class MergeConflictError(ConflictError):
+    """Two commits changed the same thing in different ways.
+
+    Args:
+        message: The first conflict, and how many there are.
+        hint: The way out.
+        conflicts: All of them: `repo.merge.Conflict`.
+    """
+
+    kind = "merge_conflict"
+
+    def __init__(self, message: str, *, hint: str = "", conflicts: tuple[Any, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.conflicts = conflicts
 
 
 class NotFoundError(PyfactoryError, LookupError):

@@ -7,24 +7,72 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from pyfactory.cli.output import counted, line, size
+from pyfactory.cli.graph import drawn
+from pyfactory.cli.output import amount, counted, line, size
 from pyfactory.cli.tables_view import show_steps
 
 if TYPE_CHECKING:
+    from pyfactory.repo.diff import Diff
     from pyfactory.repo.findings import Problem
+    from pyfactory.repo.merge import Conflict
     from pyfactory.repo.objects import Commit, TableState
+    from pyfactory.repo.operation import Operation
     from pyfactory.repo.resolve import Resolved
     from pyfactory.repo.verify import VerifyReport
 
-__all__ = ["show_commit", "show_log", "show_verification"]
+__all__ = [
+    "show_commit",
+    "show_conflicts",
+    "show_diff",
+    "show_log",
+    "show_operations",
+    "show_verification",
+]
 
 
 def show_log(commits: Sequence[Commit], names: Mapping[str, Sequence[str]]) -> None:
-    """Print commits, with the branches and tags at them."""
-    for commit in commits:
+    """Print commits, with the branches and tags at them; lines lead to their parents where histories meet."""
+    straight = all(len(commit.parents) < 2 for commit in commits)
+    for commit, first, rest, after in drawn(commits):
+        star, bar = ("", "") if straight else (f"[cyan]{escape(first)}[/]", f"[cyan]{escape(rest)}[/]")
         marks = f" [green]({escape(', '.join(names[commit.digest]))})[/]" if commit.digest in names else ""
-        line(f"[yellow]{commit.digest[:12]}[/]{marks} {commit.time} {escape(commit.author)}")
-        line(_indented(commit.message))
+        line(f"{star}[yellow]{commit.digest[:12]}[/]{marks} {commit.time} {escape(commit.author)}")
+        for text in _indented(commit.message).split("\n"):
+            line(bar + text)
+        for drawing in () if straight else after:
+            line(f"[cyan]{escape(drawing)}[/]")
+
+
+def show_diff(found: Diff) -> None:
+    """Print what a diff found, table by table."""
+    for table in found.tables:
+        line(f"[bold]{escape(table.name)}[/] {table.kind}")
+        for what in ("shards", "rows", "tokens", "bytes"):
+            came, went = getattr(table, f"{what}_added"), getattr(table, f"{what}_removed")
+            if came or went:
+                show = size if what == "bytes" else amount
+                line(f"    {what}: [green]+{show(came)}[/] [red]-{show(went)}[/]")
+        if table.schema_before != table.schema_after:
+            line(f"    columns: {escape(_columns(table.schema_before))} -> {escape(_columns(table.schema_after))}")
+    if not found.tables:
+        line("no table is different")
+
+
+def show_conflicts(conflicts: Sequence[Conflict]) -> None:
+    """Print what a merge cannot decide."""
+    for conflict in conflicts:
+        where = f"{conflict.table}:{conflict.key}" if conflict.key else conflict.table
+        line(f"[bold red]conflict[/] {escape(where)}: {escape(conflict.reason)}")
+        line(f"    ours   {_short(conflict.ours)} in commit {conflict.ours_commit[:12]}")
+        line(f"    theirs {_short(conflict.theirs)} in commit {conflict.theirs_commit[:12]}")
+
+
+def show_operations(operations: Sequence[Operation]) -> None:
+    """Print operations: number, when, who, why, and the refs that moved."""
+    for operation in operations:
+        line(f"[yellow]{operation.n}[/] {operation.time} {escape(operation.who)}: {escape(operation.why)}")
+        for change in operation.changes:
+            line(f"    [green]{escape(change.ref)}[/] {_short(change.old)} -> {_short(change.new)}")
 
 
 def show_commit(commit: Commit, resolved: Resolved, tables: Mapping[str, TableState]) -> None:
@@ -58,6 +106,14 @@ def _tables(problem: Problem) -> str:
     return f" ({'table' if len(problem.tables) == 1 else 'tables'} {', '.join(problem.tables)})"
 
 
+def _short(digest: str | None) -> str:
+    return "nothing" if digest is None else digest[:12]
+
+
+def _columns(schema: Sequence[tuple[str, str, bool]] | None) -> str:
+    return "none" if schema is None else ", ".join(f"{name} {kind}" for name, kind, _ in schema)
+
+
 def _indented(message: str) -> str:
     return "\n".join(f"    {text}" if text else "" for text in escape(message).split("\n"))
 
@@ -68,5 +124,11 @@ def _show_maker(made_by: Mapping[str, Any]) -> None:
         line(f"imported into {made_by['table']}: {records}; skipped {skipped}")
         return
     inputs = ", ".join(f"{used['table']}@{used['resolved']} ({used['version'][:12]})" for used in made_by["inputs"])
+    if made_by["kind"] == "merge":
+        line(f"merged {escape(made_by['asked'])} ({made_by['commit'][:12]}), parted at {_short(made_by['base'])}")
+        return
+    if made_by["kind"] == "revert":
+        line(f"took back commit {made_by['commit'][:12]}")
+        return
     line(f"built by job {made_by['job'][:12]} from {escape(inputs)}")
     show_steps(made_by["steps"])

@@ -8,13 +8,15 @@ id, decide.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from itertools import islice
+from types import MappingProxyType
 
 from pyfactory.core.digest import NO_DIGEST, Digest
 from pyfactory.errors import ConflictError, NotFoundError, PyfactoryError, UnavailableError, UnknownOutcomeError
-from pyfactory.repo.operation import Change, Operation, View, follow, utc_now
+from pyfactory.repo.operation import Change, Operation, View, follow, utc_now, utc_text
 from pyfactory.repo.oplog import OperationLog, log_key
 from pyfactory.store.base import Store
 
@@ -38,7 +40,17 @@ def initialise(log: OperationLog, who: str) -> View:
     return _done(log, None, content)
 
 
-def publish(log: OperationLog, view: View, changes: Iterable[Change], who: str, why: str) -> View:
+def publish(
+    log: OperationLog,
+    view: View,
+    changes: Iterable[Change],
+    who: str,
+    why: str,
+    *,
+    guards: Mapping[str, Digest | None] = MappingProxyType({}),
+    exact: bool = False,
+    now: datetime | None = None,
+) -> View:
     """Move refs, all of them at once or none, and return the view that shows it.
 
     Another writer's operation on other refs is no obstacle: ours is placed after it.
@@ -49,20 +61,29 @@ def publish(log: OperationLog, view: View, changes: Iterable[Change], who: str, 
         changes: The refs that move, with their old values.
         who: Who does it.
         why: Why.
+        guards: Refs that do not move, but must still name this at the very entry that is written.
+        exact: Publish as the entry right after the view or not at all: the decision holds for this view only.
+        now: The moment that the entry tells, by default this one.
 
     Raises:
-        ConflictError: A ref no longer has its old value; the message says who moved it. Nothing was published.
+        ConflictError: A ref no longer has its old value; the message says who moved it. Or `exact` is asked for, and
+            there is another entry already. Nothing was published.
         UnavailableError: The store did not take the entry in several tries, and does not show it.
         UnknownOutcomeError: The entry may or may not have landed: the store could not be read afterwards.
         CorruptError: The log is damaged.
     """
     ordered = tuple(sorted(changes, key=lambda change: change.ref))
-    transaction, time = secrets.token_hex(16), utc_now()
+    transaction, time = secrets.token_hex(16), utc_text(now)
+    expected = [*ordered, *(Change(ref, digest, None) for ref, digest in guards.items())]
     while True:
-        check_expected(log, view, ordered)
+        check_expected(log, view, expected)
         content = Operation(view.n + 1, view.digest, transaction, time, who, why, ordered).to_bytes()
         if _place(log.store, view.n + 1, content):
             return _done(log, view, content)
+        if exact:
+            raise ConflictError(
+                f"{log.store.url}: {log_key(view.n + 1)} was written by somebody else meanwhile", hint="run it again"
+            )
         newer = log.view()
         if newer.n <= view.n:
             raise UnavailableError(f"{log.store.url}: {log_key(view.n + 1)} was read, but now it is not there")
