@@ -13,7 +13,7 @@ from pyfactory.core.digest import NO_DIGEST, Digest, digest_of
 from pyfactory.errors import CorruptError
 from pyfactory.repo.fields import read_fields, read_versioned
 
-__all__ = ["Change", "Operation", "View", "follow", "utc_now"]
+__all__ = ["Change", "Operation", "View", "follow", "utc_moment", "utc_now", "utc_text"]
 
 # Wider than what users may choose: rules and redactions of later formats are refs too, of kinds of their own.
 _REF = re.compile(r"[a-z][a-z-]{0,31}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){1,50}", re.ASCII)
@@ -139,7 +139,20 @@ def follow(view: View | None, contents: Iterable[bytes], url: str) -> View:
 
 def utc_now() -> str:
     """Return this moment as it is stored."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return utc_text(None)
+
+
+def utc_text(moment: datetime | None) -> str:
+    """Return a moment as it is stored, None standing for this one; fractions of a second are dropped."""
+    return (moment or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def utc_moment(text: str, what: str) -> datetime:
+    """Return the moment that a stored time tells; CorruptError, naming `what`, if there is no such moment."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise CorruptError(f"{what}: {text!r} is no time") from error
 
 
 def _change(value: Value, what: str) -> Change:

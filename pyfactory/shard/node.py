@@ -34,16 +34,20 @@ __all__ = [
     "TOKENS",
     "Node",
     "Records",
+    "SortKeys",
     "encode_node",
     "inner_records",
     "leaf_records",
     "load_child",
     "load_node",
     "node_of",
+    "packed_sort_key",
     "parse_node",
     "pieces",
     "reference",
     "sort_key",
+    "sort_keys",
+    "totals_of",
 ]
 
 LEAF_MEAN = 4096
@@ -59,6 +63,9 @@ QUANTITIES = ("shards", "rows", "tokens", "nbytes")
 
 Records = NDArray[np.void]
 
+SortKeys = NDArray[np.bytes_]
+"""Keys as 48 bytes that compare as the keys sort."""
+
 _MAGIC = b"PFNODE01"
 _HEADER = struct.Struct("<8sII")
 _MAX_MULTIPLE = 8  # A node never exceeds this many times the mean, whatever digests an adversary finds.
@@ -67,6 +74,7 @@ _MAX_TOTAL = 2**63 - 1
 
 # Batches sort as text, so they are read as big-endian words; other digests are only compared for equality.
 _KEY = [("generation", "<u8"), ("batch", ">u8", (4,)), ("ordinal", "<u8")]
+_SORT_KEY = np.dtype([("generation", ">u8"), ("batch", ">u8", (4,)), ("ordinal", ">u8")])
 _LEAF = np.dtype([*_KEY, ("shard", "<u8", (4,)), ("side", "<u8", (4,)), *((name, "<u8") for name in QUANTITIES[1:])])
 _INNER = np.dtype([*_KEY, ("child", "<u8", (4,)), *((name, "<u8") for name in QUANTITIES)])
 
@@ -109,6 +117,19 @@ def sort_key(key: bytes) -> tuple[int, bytes, int]:
     return generation, batch, ordinal
 
 
+def sort_keys(records: Records) -> SortKeys:
+    """Return the keys of records as bytes that compare as the keys sort: S48[records]. O(records)."""
+    keys = np.empty(len(records), _SORT_KEY)
+    for name in keys.dtype.names or ():
+        keys[name] = records[name]
+    return keys.view(f"S{KEY.size}")
+
+
+def packed_sort_key(key: bytes) -> bytes:
+    """Return what `sort_keys` gives for the 48 stored bytes of one key."""
+    return key[7::-1] + key[8:40] + key[:39:-1]
+
+
 def leaf_records(content: bytes | bytearray) -> Records:
     """View packed leaf records."""
     return np.frombuffer(content, _LEAF)
@@ -128,6 +149,12 @@ def reference(node: Node, digest: Digest) -> bytes:
     """Return the packed record with which a parent names a node."""
     first = node.key(0) if len(node.records) else bytes(KEY.size)
     return _INNER_STRUCT.pack(first, bytes.fromhex(digest), *node.totals)
+
+
+def totals_of(packed: bytes) -> tuple[bytes, Digest, tuple[int, ...]]:
+    """Return what a packed record of an inner node says of a child: its first key, digest and totals."""
+    first, digest, *totals = _INNER_STRUCT.unpack(packed)
+    return first, Digest(digest.hex()), tuple(totals)
 
 
 def parse_node(content: bytes, what: str) -> Node:

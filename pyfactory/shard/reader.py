@@ -142,6 +142,31 @@ class Side:
             raise CorruptError(f"{self.what}: row {row} comes from line {line} of file {file} of {len(self.files)}")
         return self.files[file], line
 
+    def origins(self) -> tuple[list[Digest], NDArray[np.int32], NDArray[np.int64]] | tuple[()]:
+        """Return all origins as `make_side` takes them: files, int32[rows], int64[rows]; () if the table has none."""
+        if self._origins is None:
+            return ()
+        file, line = (column.to_numpy() for column in self._origins)
+        return self.files, file, line
+
+    def rows_of(self, keys: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the rows whose ids have some of these keys, ascending. O(keys log rows).
+
+        Args:
+            keys: V16[m], the keys to look for (`key_of_id`), in any order.
+
+        Returns:
+            int64[k]; an id that several rows have gives all of them.
+        """
+        mine, wanted = _words(self.keys), np.unique(_words(np.ascontiguousarray(keys)))
+        low = np.searchsorted(mine, wanted, side="left")
+        high = np.searchsorted(mine, wanted, side="right")
+        spans = [np.arange(start, stop) for start, stop in zip(low, high, strict=True) if start < stop]
+        rows = np.sort(self._rows[np.concatenate(spans)].astype(np.int64)) if spans else np.zeros(0, np.int64)
+        if len(rows) and rows[-1] >= len(self):
+            raise CorruptError(f"{self.what}: a key names row {rows[-1]} of {len(self)}")
+        return rows
+
     def check(self) -> None:
         """Check every key, row and origin, in O(rows); CorruptError says which row is wrong."""
         order = sorted(range(len(self)), key=self._row)
@@ -244,6 +269,11 @@ def _view(buffer: pa.Buffer | None, dtype: np.dtype[Any], offset: int, count: in
     if not count or buffer is None:
         return np.zeros(0, dtype)
     return np.require(np.frombuffer(buffer, dtype, count, offset * dtype.itemsize), requirements="A")
+
+
+def _words(keys: NDArray[Any]) -> NDArray[Any]:
+    """View keys of 16 bytes as what NumPy compares as these bytes are compared."""
+    return keys.view(f"S{KEY_BYTES}")
 
 
 def _files(schema: pa.Schema, what: str) -> list[Digest]:

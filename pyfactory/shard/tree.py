@@ -30,7 +30,7 @@ from pyfactory.shard.node import (
 if TYPE_CHECKING:
     from pyfactory.store.content import Objects
 
-__all__ = ["Entry", "Part", "entries_of", "extend_tree", "new_batch", "part_of", "write_tree"]
+__all__ = ["Entry", "Part", "entries_of", "extend_tree", "new_batch", "pack_entry", "part_of", "store_node", "write_tree"]
 
 _CHUNK = 65_536  # entries packed at a time: bounds the memory of a writer
 
@@ -140,14 +140,15 @@ def _packed(last: bytes, entries: Iterable[Entry]) -> Iterator[bytes]:
         if before is not None and before >= key:
             raise InternalError(f"manifest entries do not ascend: {key} follows {before}")
         before = key
-        chunk.append(_pack(entry))
+        chunk.append(pack_entry(entry))
         if len(chunk) == _CHUNK:
             yield b"".join(chunk)
             chunk = []
     yield b"".join(chunk)
 
 
-def _pack(entry: Entry) -> bytes:
+def pack_entry(entry: Entry) -> bytes:
+    """Return the packed record of an entry; InternalError if a count does not fit its field."""
     part = entry.part
     digests = [bytes.fromhex(digest) for digest in (entry.batch, part.shard, part.side)]
     try:
@@ -170,9 +171,13 @@ def _write_inner(objects: Objects, level: int, packed: bytes, mean: int) -> list
 
 
 def _write(objects: Objects, level: int, records: Records) -> bytes:
-    """Store a node and return the record that names it."""
     try:
-        node = node_of(level, records, "a manifest node to be written")
+        return store_node(objects, level, records, "a manifest node to be written")
     except CorruptError as error:
         raise InternalError(error.message) from error
+
+
+def store_node(objects: Objects, level: int, records: Records, what: str) -> bytes:
+    """Store a node and return the record that names it; CorruptError, with `what`, if readers would refuse it."""
+    node = node_of(level, records, what)
     return reference(node, objects.put(encode_node(level, records)))

@@ -1,17 +1,23 @@
 """A store in a bucket: S3, Google Cloud Storage and Azure, through obstore (the only module that knows it).
 
-Credentials come from where each cloud's own tools find them (environment, instance role), never from the URL, and what
-the service says is cut down to what cannot contain them.
+Credentials come from where each cloud's own tools find them (environment, profile, instance role), never from the URL,
+and what the service says is cut down to what cannot contain them.
+
+obstore repeats requests that fail (connection lost, 5xx, 429), also a `create` that may have landed. So "taken" may
+mean "by us", and "failed" may mean "landed"; whoever needs to know reads back, as `repo.transaction` does.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import obstore
 import obstore.exceptions
@@ -28,11 +34,22 @@ from pyfactory.errors import (
     UnavailableError,
 )
 from pyfactory.store.base import Scratch, check_key, check_prefix, check_range, is_key
+from pyfactory.store.cloud_options import CloudOptions, Profile, read_profile, resolve_options, split_url
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential, S3CredentialProvider
 
 __all__ = ["CloudStore", "translate_cloud_error"]
 
 _KEYS_PER_LIST_CHUNK = 1_000
 _COLLISIONS = 4  # after which a writer gives up
+# A service that is gone is said to be gone after seconds; one that is slow has minutes for a whole shard.
+_CLIENT: ClientConfig = {"connect_timeout": "5s", "read_timeout": "60s", "timeout": "15min"}
+_RETRY: RetryConfig = {
+    "max_retries": 6,
+    "retry_timeout": timedelta(minutes=1),
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=3), "base": 2},
+}
 _CREDENTIALS = "check the credentials of this cloud in the environment"
 _MEANING: dict[type[obstore.exceptions.BaseError], tuple[type[PyfactoryError], str]] = {
     obstore.exceptions.AlreadyExistsError: (ConflictError, "look again, then retry"),
@@ -59,21 +76,25 @@ class CloudStore:
     """Bytes by key in a bucket, below the prefix that the URL names.
 
     Args:
-        url: Such as `s3://bucket/prefix`, without credentials and options.
+        url: Such as `s3://bucket/prefix`, without credentials; for options see `cloud_options`.
         backend: What obstore made for it; by default it is made from the URL.
 
     Raises:
-        InvalidInputError: The URL cannot be understood, holds credentials or lacks settings such as Azure's account.
+        InvalidInputError: The URL cannot be understood, holds credentials or lacks settings such as Azure's account;
+            there is no such profile.
     """
 
     def __init__(self, url: str, backend: obstore.store.ObjectStore | None = None) -> None:
-        _check_url(url)
-        self.url = url.rstrip("/")
+        self._place, options = split_url(url)
+        self.url = self._place + options.query()
         self._given = backend
         self._scratch = Scratch()
         if backend is None:
-            with translate_cloud_error(url, fallback=InvalidInputError):
-                backend = obstore.store.from_url(url)
+            with translate_cloud_error(self._place, fallback=InvalidInputError):
+                if url.startswith("s3:"):
+                    backend = _s3_backend(self._place, *resolve_options(options, os.environ))
+                else:
+                    backend = obstore.store.from_url(self._place, client_options=_CLIENT, retry_config=_RETRY)
         self._backend = backend
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -111,16 +132,17 @@ class CloudStore:
 
     def create(self, key: str, content: Buffer) -> bool:
         """Store an object under a key that must be free; return False when it is taken."""
+        body = _body(content)
         for _ in range(_COLLISIONS):
             try:
                 with self._at(key):
-                    obstore.put(self._backend, key, content, mode="create")
+                    obstore.put(self._backend, key, body, mode="create")
                     return True
             except ConflictError:
                 # S3 answers 409 when writers collide and nothing has landed; obstore calls that "already exists" too.
                 if self.size(key) is not None:
                     return False
-        raise UnavailableError(f"{self.url}/{key}: writers collide and the service takes none of them", hint="retry")
+        raise UnavailableError(f"{self._place}/{key}: writers collide and the service takes none of them", hint="retry")
 
     def create_from_file(self, key: str, path: Path) -> bool:
         """Do as `create` with the content of a local file, which is sent from a memory map and then removed."""
@@ -137,7 +159,7 @@ class CloudStore:
     def replace(self, key: str, content: Buffer) -> None:
         """Store an object whether or not the key is taken, atomically."""
         with self._at(key):
-            obstore.put(self._backend, key, content, mode="overwrite")
+            obstore.put(self._backend, key, _body(content), mode="overwrite")
 
     def delete(self, key: str) -> None:
         """Remove an object; an absent one is fine."""
@@ -151,7 +173,7 @@ class CloudStore:
         """Yield (key, size in bytes) of all objects below a folder, ascending; holds all of them in memory."""
         folder = check_prefix(prefix)
         found = []
-        with translate_cloud_error(f"{self.url}/{folder}"):
+        with translate_cloud_error(f"{self._place}/{folder}"):
             for chunk in obstore.list(self._backend, folder or None, chunk_size=_KEYS_PER_LIST_CHUNK):
                 found += [(meta["path"], meta["size"]) for meta in chunk]
         found.sort()  # not every service lists in order
@@ -169,23 +191,43 @@ class CloudStore:
     @contextmanager
     def _at(self, key: str) -> Iterator[None]:
         check_key(key)
-        with translate_cloud_error(f"{self.url}/{key}"):
+        with translate_cloud_error(f"{self._place}/{key}"):
             yield
 
     def _known_size(self, key: str) -> int:
         size = self.size(key)
         if size is None:
-            raise NotFoundError(f"{self.url} has no object {key}")
+            raise NotFoundError(f"{self._place} has no object {key}")
         return size
 
 
-def _check_url(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.username or parts.password or parts.query or parts.fragment:
-        # Neither repeated here: this message may be logged.
-        raise InvalidInputError(
-            f"the URL of {parts.scheme}://{parts.hostname} must be bucket and prefix only", hint=_CREDENTIALS
-        )
+def _body(content: Buffer) -> Buffer:
+    # obstore takes unsigned bytes only; Arrow's buffers call theirs signed.
+    return content if isinstance(content, bytes) else memoryview(content).cast("B")
+
+
+def _s3_backend(place: str, options: CloudOptions, profile: Profile | None) -> obstore.store.S3Store:
+    parts = urlsplit(place)
+    settings: S3Config = {"region": options.region}
+    if options.endpoint:
+        # Not `endpoint`, and hence not `from_url`: AWS_ENDPOINT_URL_S3 of the environment would win over that one.
+        settings["aws_endpoint_url_s3"] = options.endpoint
+    return obstore.store.S3Store(
+        parts.netloc,
+        prefix=unquote(parts.path).strip("/") or None,
+        config=settings,
+        client_options={**_CLIENT, "allow_http": options.allow_http},
+        retry_config=_RETRY,
+        credential_provider=_provider(profile.name) if profile else None,
+    )
+
+
+def _provider(profile: str) -> S3CredentialProvider:
+    def credentials() -> S3Credential:
+        found = read_profile(profile, os.environ).credentials()
+        return {**found}
+
+    return credentials
 
 
 @contextmanager
@@ -198,7 +240,11 @@ def translate_cloud_error(where: str, fallback: type[PyfactoryError] = Unavailab
         yield
     except PyfactoryError:
         raise
-    except obstore.exceptions.BaseError as error:
+    except (obstore.exceptions.BaseError, FileNotFoundError) as error:
+        if "<Code>NoSuchBucket</Code>" in str(error):
+            raise NotFoundError(f"{where}: there is no such bucket", hint="check its name, or make it first") from None
+        if isinstance(error, FileNotFoundError) and not isinstance(error, obstore.exceptions.BaseError):
+            raise NotFoundError(f"{where}: no such object") from None
         meant = type(error)
         if meant is obstore.exceptions.GenericError:
             meant = _meant_by_status(error)
@@ -206,8 +252,6 @@ def translate_cloud_error(where: str, fallback: type[PyfactoryError] = Unavailab
         if meant is obstore.exceptions.GenericError:
             kind = fallback
         raise kind(f"{where}: {_gist(error)}", hint=hint) from None
-    except FileNotFoundError:
-        raise NotFoundError(f"{where}: no such object") from None
     except (ValueError, OverflowError, TypeError) as error:
         raise InvalidInputError(f"{where}: {_gist(error)}") from None
     except OSError as error:

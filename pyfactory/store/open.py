@@ -19,7 +19,8 @@ def open_store(url_or_path: str | Path, *, create: bool = False) -> Store:
     """Return the store that a path or URL names.
 
     Args:
-        url_or_path: A folder or `file://` URL, `memory://NAME`, or `s3://`, `gs://`, `az://` with bucket and prefix.
+        url_or_path: A folder or `file://` URL, `memory://NAME`, or `s3://`, `gs://`, `az://` with bucket and prefix. An
+            `s3://` URL may end in `?endpoint=`, `region=`, `profile=`, joined by `&`: see `cloud_options`.
         create: Make the folder if it is missing. Buckets are never made.
 
     Raises:

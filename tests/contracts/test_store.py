@@ -17,7 +17,9 @@ from pyfactory.store.cloud import CloudStore
 from pyfactory.store.content import Objects
 from pyfactory.store.local import LocalStore
 from pyfactory.store.memory import MemoryStore
+from pyfactory.store.open import open_store
 from pyfactory.store.wrap import Counted, Faulty
+from tests.s3_server import S3Server
 
 MAKERS: dict[str, Callable[[Path], Store]] = {
     "local": LocalStore,
@@ -49,8 +51,11 @@ BAD_KEYS = [
 BAD_KEYS += ["tmp", "ü", "a/" + "x" * 256, "/".join(["x" * 200] * 5), "a\n"]
 
 
-@pytest.fixture(params=MAKERS)
+@pytest.fixture(params=[*MAKERS, "s3 server"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "s3 server":
+        server: S3Server = request.getfixturevalue("s3")
+        return open_store(server.url())
     folder = tmp_path / "store"
     folder.mkdir()
     return MAKERS[request.param](folder)
@@ -95,9 +100,12 @@ def test_content_comes_back(store: Store, size: int) -> None:
     assert list(store.list("objects")) == [("objects/ab/cdef", size)]
 
 
-@pytest.mark.parametrize("kind", [bytes, bytearray, lambda content: memoryview(content)[1:], memoryview])
+KINDS = [bytes, bytearray, lambda content: memoryview(content)[1:], memoryview, lambda c: memoryview(c).cast("b")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_any_buffer_is_stored_and_copied(store: Store, kind: Callable[[bytes], bytearray]) -> None:
-    """Catches a store that keeps the caller's buffer, which the caller goes on using."""
+    """Catches a store that keeps the caller's buffer, which the caller goes on using, or refuses Arrow's signed ones."""
     buffer = kind(bytearray(b"xhello"))
     expected = bytes(buffer)
     store.create("a", buffer)
