@@ -112,16 +112,21 @@ def sample(
     sequence_length: Annotated[int, typer.Option("--sequence-length", help="Tokens of a sample.")] = 2048,
     block_size: Annotated[int, typer.Option("--block-size", help="Samples that stay together.")] = 1,
     window: Annotated[int, typer.Option("--window", help="Blocks among which samples are shuffled.")] = 1,
+    require: Annotated[str, typer.Option("--require", help="What the data must be: signed, gated or both.")] = "",
     as_json: Json = False,
 ) -> None:
     """Show the text at a position of a stream, and where it comes from."""
     from pyfactory.cli.tables_view import show_sample
     from pyfactory.repo.repository import Repository
+    from pyfactory.repo.requirement import require as check
     from pyfactory.stream.sample import describe_sample
     from pyfactory.stream.stream import Stream
 
     name, _, ref = table.partition("@")
-    version = Repository.open(repo).version(name, ref or "main")
+    opened = Repository.open(repo)
+    version = opened.version(name, ref or "main")
+    if require:
+        check(opened, opened.view(), version.resolved, require, author(), table=name)
     stream = Stream(version, seed=seed, sequence_length=sequence_length, block_size=block_size, window=window)
     shown = describe_sample(stream, position)
     if not emit(shown, as_json=as_json):

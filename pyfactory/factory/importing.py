@@ -5,32 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from pyfactory.core import canonical
-from pyfactory.core.digest import NO_DIGEST, Digest, digest_of_file, parse_digest
-from pyfactory.core.durable import translate_os_error
+from pyfactory.core.digest import NO_DIGEST, Digest
 from pyfactory.core.progress import Progress, no_progress
 from pyfactory.core.versions import code_versions
 from pyfactory.errors import InvalidInputError
+from pyfactory.factory.earlier import earlier_import, same_files, sides_of
 from pyfactory.factory.tables import appended, publish, schema_value
 from pyfactory.job.executors.open import open_executor
+from pyfactory.repo.forgotten import refuse_forgotten
 from pyfactory.repo.names import check_table_name, check_text
-from pyfactory.repo.objects import Commit, TableState
+from pyfactory.repo.objects import TableState
 from pyfactory.repo.repository import Repository
-from pyfactory.shard.importers import TARGET_BYTES, Imported, SideSource, import_sources
-from pyfactory.shard.importers.sources import SourceFile, expand
-from pyfactory.shard.manifest import Manifest, Part
-from pyfactory.shard.reader import Side, open_shard, open_side
+from pyfactory.shard.importers import TARGET_BYTES, Imported, import_sources
+from pyfactory.shard.importers.sources import expand
+from pyfactory.shard.manifest import Manifest
+from pyfactory.shard.reader import open_shard
 
-__all__ = ["ImportReport", "import_files"]
-
-# Commits looked through for an earlier import of the same files.
-_REMEMBERED = 256
+__all__ = ["ImportReport", "check_columns", "check_records", "describe_import", "import_files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +108,14 @@ def import_files(
     state = None if head == NO_DIGEST else repo.tables(head).get(table)
     if state is not None:
         files = expand(paths, glob)
-        if (earlier := _earlier(repo, head, table, options, files)) is not None:
+        if (earlier := earlier_import(repo, head, table, options, partial(same_files, files))) is not None:
             return _report(earlier.digest, False, state, earlier.made_by or {}, len(files), [])
     old = None if state is None else Manifest(repo.objects, state.manifest)
-    reading = {"check": partial(_check_columns, table, state), "progress": progress}
+    reading = {"check": partial(check_columns, table, state), "progress": progress}
     imported = _read(repo, paths, options | reading, old, workers)
-    _check_records(repo, imported)
-    made_by = _made_by(repo, table, imported)
+    check_records(repo, imported)
+    refuse_forgotten(repo, imported.parts)
+    made_by = describe_import(repo, table, imported)
     after = appended(repo, old, imported.parts, schema_value(imported.schema))
     told = {"message": message or f"import {table}", "author": author, "made_by": made_by}
     done = publish(repo, table, state, after, head, branch, **told)
@@ -132,36 +130,9 @@ def _read(
             repo.objects,
             paths,
             **options,
-            existing=() if old is None else _sides(repo, old),
+            existing=() if old is None else sides_of(repo, old),
             map=partial(executor.map, stage="import"),
         )
-
-
-def _earlier(
-    repo: Repository, head: Digest, table: str, options: Mapping[str, Any], files: Sequence[SourceFile]
-) -> Commit | None:
-    """Return the commit of an import that took exactly these files, if the table holds its records still."""
-    for commit in islice(repo.log(head), _REMEMBERED):
-        made_by = commit.made_by or {}
-        if made_by.get("kind") == "job" and made_by["output"] == table:
-            return None
-        if made_by.get("kind") == "import" and made_by["table"] == table and made_by["options"] == options:
-            listed = canonical.decode(repo.objects.get(parse_digest(made_by["sources"])), "a list of sources")
-            if _same(listed, files):
-                return commit
-    return None
-
-
-def _same(listed: Sequence[Mapping[str, Any]], files: Sequence[SourceFile]) -> bool:
-    # Names and sizes first: files are read only where those agree.
-    if [(source["name"], source["bytes"]) for source in listed] != [(file.name, file.size) for file in files]:
-        return False
-    return all(_digest(file.path) == source["digest"] for source, file in zip(listed, files, strict=True))
-
-
-def _digest(path: Path) -> Digest:
-    with translate_os_error(path):
-        return digest_of_file(path)
 
 
 def _report(
@@ -179,16 +150,8 @@ def _report(
     )
 
 
-def _sides(repo: Repository, manifest: Manifest) -> list[SideSource]:
-    """Return what opens the side shards of a table, one at a time."""
-
-    def opener(part: Part) -> Side:
-        return open_side(repo.objects.map(part.side), f"the side {part.side} in {repo.url}")
-
-    return [partial(opener, part) for part in manifest.parts()]
-
-
-def _check_columns(table: str, state: TableState | None, schema: pa.Schema) -> None:
+def check_columns(table: str, state: TableState | None, schema: pa.Schema) -> None:
+    """Raise InvalidInputError if a table that is there has other columns than an import."""
     value = schema_value(schema)
     if state is not None and state.schema != value:
         raise InvalidInputError(
@@ -197,7 +160,7 @@ def _check_columns(table: str, state: TableState | None, schema: pa.Schema) -> N
         )
 
 
-def _check_records(repo: Repository, imported: Imported) -> None:
+def check_records(repo: Repository, imported: Imported) -> None:
     """Refuse an import of nothing, and a kept column that no record has: it is a field name that was misspelt."""
     if not imported.parts:
         skipped = f": all {imported.skipped} records were skipped" if imported.skipped else ""
@@ -216,7 +179,8 @@ def _columns(schema: Sequence[tuple[str, str, bool]]) -> str:
     return ", ".join(f"{name} {kind}" for name, kind, _ in schema)
 
 
-def _made_by(repo: Repository, table: str, imported: Imported) -> dict[str, Any]:
+def describe_import(repo: Repository, table: str, imported: Imported) -> dict[str, Any]:
+    """Return what a commit says of the import that made it, having stored what that names."""
     listed = repo.objects.put(canonical.encode(list(imported.bad))) if imported.skipped else None
     return {
         "kind": "import",

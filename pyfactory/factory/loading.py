@@ -15,12 +15,21 @@ if TYPE_CHECKING:
 __all__ = ["open_loader"]
 
 
-def open_loader(training: str | Path, *, rank: int | None = None, world_size: int | None = None) -> DataLoader:
+def open_loader(
+    training: str | Path, *, rank: int | None = None, world_size: int | None = None, require: str = ""
+) -> DataLoader:
     """Return the loader that a training file describes; see configs/training.yaml.
+
+    Args:
+        training: The file.
+        rank: This process; see `DataLoader`.
+        world_size: Number of processes.
+        require: What the data must be, such as "signed,gated"; see `Stream`.
 
     Raises:
         InvalidInputError: The file is not valid, or names a branch, which moves.
         NotFoundError: No such file, repository, table or version.
+        RefusedError: The data is not what is required; the refusal is in the log.
     """
     from pyfactory.loader.loader import DataLoader  # here, so that importing and building never load torch
 
@@ -36,6 +45,7 @@ def open_loader(training: str | Path, *, rank: int | None = None, world_size: in
         sequence_length=recipe.sequence_length,
         block_size=recipe.block_size,
         window=recipe.window,
+        require=require,
     )
     return DataLoader(
         stream,

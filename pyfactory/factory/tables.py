@@ -20,19 +20,28 @@ SchemaValue = tuple[tuple[str, str, bool], ...]
 
 _TRIES = 20
 
+_NONE: Mapping[str, Any] = {}
+
 
 def schema_value(schema: pa.Schema) -> SchemaValue:
     """Return a schema as a tree holds it."""
     return tuple((name, kind, nullable) for name, kind, nullable in schema_to_value(schema))
 
 
-def appended(repo: Repository, old: Manifest | None, parts: Sequence[Part], schema: SchemaValue) -> TableState:
+def appended(
+    repo: Repository,
+    old: Manifest | None,
+    parts: Sequence[Part],
+    schema: SchemaValue,
+    artifacts: Mapping[str, Digest] = _NONE,
+    attributes: Mapping[str, int | str] = _NONE,
+) -> TableState:
     """Return a table with shards added behind those it has."""
     if old is None or not old.shards:
-        return replaced(repo, parts, schema, {}, {})
+        return replaced(repo, parts, schema, artifacts, attributes)
     # One later than the last row's, so that what is appended never sorts before older rows.
     root = extend_manifest(repo.objects, old.root, new_batch(parts, old.last_generation + 1))
-    return _state(repo, root, schema, {}, {})
+    return _state(repo, root, schema, artifacts, attributes)
 
 
 def replaced(

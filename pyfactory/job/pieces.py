@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from pyfactory.store.content import Objects
 
 __all__ = [
     "Piece",
+    "as_redacted",
     "kept_mask",
     "kept_rows",
     "narrowed",
@@ -55,6 +56,18 @@ class Piece:
 def whole_pieces(parts: Iterable[Part]) -> tuple[Piece, ...]:
     """Return parts as pieces that keep every row; parts without rows are left out."""
     return tuple(Piece(part, None, part.rows) for part in parts if part.rows)
+
+
+def as_redacted(objects: Objects, parts: Iterable[Part]) -> Iterator[Part]:
+    """Yield parts under the digests of what is read today.
+
+    So a task over a redacted shard has another name than the task over what the shard held before.
+    """
+    for part in parts:
+        shard, side = objects.current(part.shard), objects.current(part.side)
+        # `or`: a replacement that is missing will be missed when it is read.
+        nbytes = part.nbytes if shard == part.shard else objects.size(shard) or part.nbytes
+        yield part if (shard, side) == (part.shard, part.side) else Part(shard, side, part.rows, part.tokens, nbytes)
 
 
 def kept_mask(objects: Objects, piece: Piece) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ from pyfactory.core.progress import Progress, no_progress
 from pyfactory.core.versions import code_versions
 from pyfactory.errors import InvalidInputError
 from pyfactory.job.executors.base import Executor
-from pyfactory.job.pieces import open_content, whole_pieces
+from pyfactory.job.pieces import as_redacted, open_content, whole_pieces
 from pyfactory.job.spec import JobSpec
 from pyfactory.job.steps.base import Bench, FieldError, Report, State
 from pyfactory.shard.layout import raw_schema, token_width
@@ -72,7 +72,7 @@ def run_job(
         PyfactoryError: Whatever reading and writing may raise.
     """
     bench = Bench(objects, executor, progress)
-    pieces = whole_pieces(source.parts())
+    pieces = whole_pieces(as_redacted(objects, source.parts()))
     schema = open_content(objects, pieces[0].part).schema if pieces else raw_schema()
     if token_width(schema) is not None:
         raise InvalidInputError(

@@ -22,6 +22,7 @@ from pyfactory.store.content import Objects
 
 __all__ = ["Result", "Task", "Work", "library_versions", "memo_key", "perform"]
 
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """All that decides the outcome of a piece of work.

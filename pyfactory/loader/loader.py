@@ -136,9 +136,10 @@ class DataLoader:
         """Go on where a loader of the same stream was, on any number of ranks, with any batch size.
 
         Raises:
-            InvalidInputError: The state is of another stream; the message lists what differs.
+            InvalidInputError: The state is of another stream; the message lists what differs. Records that were
+                forgotten since are no difference; ones that were forgotten there but not here are.
         """
-        self._cursor = checked_position(state, self.stream.identity)
+        self._cursor = checked_position(state, self.stream.identity, self.stream.redactions)
         self._iteration += 1
 
     def stats(self) -> dict[str, Any]:

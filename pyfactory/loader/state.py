@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pyfactory.errors import InvalidInputError, NewerFormatError
@@ -12,8 +12,17 @@ __all__ = ["FORMAT", "checked_position", "differences"]
 FORMAT = 1
 
 
-def checked_position(state: Mapping[str, Any], identity: Mapping[str, Any]) -> int:
+def checked_position(
+    state: Mapping[str, Any], identity: Mapping[str, Any], redactions: Sequence[Mapping[str, Any]] = ()
+) -> int:
     """Return the position in a state, or say why the state is none of a stream with this replay identity.
+
+    What was forgotten after the state was saved is no difference: no position moves.
+
+    Args:
+        state: What `DataLoader.state_dict` returned.
+        identity: The stream's.
+        redactions: What the identity said of redactions earlier and says now; see `Stream.redactions`.
 
     Raises:
         InvalidInputError: Not a state, or a state of another stream; the message lists what differs.
@@ -25,7 +34,10 @@ def checked_position(state: Mapping[str, Any], identity: Mapping[str, Any]) -> i
         )
     if state["format"] != FORMAT:
         raise NewerFormatError(f"the loader state has format {state['format']!r}", hint="upgrade pyfactory")
-    differing = list(differences(identity, state["identity"]))
+    there = state["identity"]
+    if isinstance(there, Mapping) and there.get("redactions") in (None, *redactions):
+        identity, there = _unredacted(identity), _unredacted(there)
+    differing = list(differences(identity, there))
     if differing:
         raise InvalidInputError(
             f"the state belongs to another stream: {'; '.join(differing)}",
@@ -35,6 +47,10 @@ def checked_position(state: Mapping[str, Any], identity: Mapping[str, Any]) -> i
     if isinstance(position, bool) or not isinstance(position, int) or not 0 <= position < 2**62:
         raise InvalidInputError(f"the position in the loader state is {position!r}")
     return position
+
+
+def _unredacted(identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in identity.items() if name != "redactions"}
 
 
 def differences(here: Any, there: Any, path: str = "") -> Iterator[str]:

@@ -6,48 +6,40 @@ view or the new one. A name becomes a commit once; what was asked and what it st
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-from pyfactory.core.canonical import Value, encode
-from pyfactory.core.digest import NO_DIGEST, Digest, digest_of
+from pyfactory.core.digest import NO_DIGEST, Digest
 from pyfactory.core.progress import Progress, no_progress
-from pyfactory.errors import ConflictError, CorruptError, InvalidInputError, NotFoundError
+from pyfactory.errors import ConflictError, InvalidInputError, NotFoundError
+from pyfactory.repo.combining import MergeResult, head_of, merge, revert
+from pyfactory.repo.diff import Diff, changed_records, diff_trees
 from pyfactory.repo.format import check_writable, read_format, write_format
-from pyfactory.repo.names import BRANCH, TAG, check_ref_name, check_table_name, check_text, suggestion
+from pyfactory.repo.history import ancestors
+from pyfactory.repo.moving import delete_branch, give_name, rollback, undo
+from pyfactory.repo.names import BRANCH, TAG, check_ref_name, check_text, suggestion
 from pyfactory.repo.objects import Commit, TableState, Tree, load_commit, load_tree
-from pyfactory.repo.operation import Change, Operation, View, utc_now
+from pyfactory.repo.operation import Change, Operation, View
 from pyfactory.repo.oplog import OperationLog, log_key
+from pyfactory.repo.publishing import CommitResult, Proposed, propose
+from pyfactory.repo.redaction import Follower
 from pyfactory.repo.resolve import Resolved, resolve
-from pyfactory.repo.transaction import check_expected, initialise, publish
+from pyfactory.repo.states import replaced
+from pyfactory.repo.transaction import check_expected, initialise
 from pyfactory.repo.verify import VerifyReport, verify
 from pyfactory.repo.version import Version
-from pyfactory.shard.manifest import Manifest
 from pyfactory.store.base import Store, prove_put_if_absent
 from pyfactory.store.content import Objects
 from pyfactory.store.open import open_store
 
+if TYPE_CHECKING:
+    from pyfactory.repo.signing import Signer
+
 __all__ = ["CommitResult", "Repository"]
 
 _MAIN = "main"
-_LONGEST_WHY = 200
-
-
-@dataclass(frozen=True, slots=True)
-class CommitResult:
-    """What `commit` did.
-
-    Attributes:
-        digest: The commit that the branch now names.
-        created: False when the tables were that already, and nothing was written.
-    """
-
-    digest: Digest
-    created: bool
 
 
 class Repository:
@@ -60,6 +52,7 @@ class Repository:
         self.store = store
         self.objects = Objects(store)
         self.oplog = OperationLog(store)
+        self._redactions = Follower()
         self._writer_features = writer_features
 
     @classmethod
@@ -106,7 +99,9 @@ class Repository:
 
     def view(self) -> View:
         """Return all refs as they are now."""
-        return self.oplog.view()
+        view = self.oplog.view()
+        self._redactions.follow(self, view)
+        return view
 
     def operations(self) -> Iterator[Operation]:
         """Yield what happened, newest first."""
@@ -122,7 +117,8 @@ class Repository:
 
     def head(self, branch: str = _MAIN) -> Digest:
         """Return the commit that a branch names now, NO_DIGEST for `main` before its first commit."""
-        return self._head(self.view(), branch) or NO_DIGEST
+        check_ref_name(branch, "branch")
+        return head_of(self, self.view(), branch) or NO_DIGEST
 
     def resolve(self, ref: str = _MAIN, strict: bool = False) -> Resolved:
         """Return the commit that a branch, tag or digest stands for; `strict` refuses what may move. See `resolve`."""
@@ -135,19 +131,7 @@ class Repository:
     def log(self, ref: str = _MAIN) -> Iterator[Commit]:
         """Yield a commit and all its ancestors, each once, later ones first."""
         resolved = self.resolve(ref)
-        waiting: list[tuple[int, int, Commit]] = []
-        arrivals = count()  # of commits of one second, the one that was named first comes first
-        met = {resolved.commit}
-        arriving = [(resolved.commit, resolved.ref)]
-        while arriving or waiting:
-            for digest, named_by in arriving:
-                commit = load_commit(self.objects, digest, named_by)
-                when = int("".join(filter(str.isdigit, commit.time)))
-                heapq.heappush(waiting, (-when, next(arrivals), commit))
-            _, _, latest = heapq.heappop(waiting)
-            yield latest
-            arriving = [(parent, f"commit {latest.digest}") for parent in latest.parents if parent not in met]
-            met.update(latest.parents)
+        return ancestors(self.objects, resolved.commit, resolved.ref)
 
     def tables(self, ref: str = _MAIN) -> dict[str, TableState]:
         """Return all tables at a commit, by name, ascending."""
@@ -171,6 +155,7 @@ class Repository:
         author: str = "unknown",
         made_by: Mapping[str, Any] | None = None,
         expected_head: Digest | None = None,
+        signer: Signer | None = None,
     ) -> CommitResult:
         """Publish new states of tables as one commit on a branch.
 
@@ -181,52 +166,102 @@ class Repository:
             author: Who.
             made_by: What made the tables: see the docs of the commit format.
             expected_head: The commit (NO_DIGEST: none yet) that the changes were made from; None takes what is there.
+            signer: Signs the commit; needed where the rule of the branch asks for it.
 
         Raises:
             ConflictError: The branch moved since `expected_head`, or meanwhile. Nothing was published.
             NotFoundError: There is no such branch, or no such table to remove.
             InvalidInputError: A name or state is not one, or the first commit would be empty.
+            RefusedError: A rule of the branch forbids it.
             UnavailableError, UnknownOutcomeError: The store failed; see `transaction.publish`.
         """
         self._check_writing(message, author)
+        check_ref_name(branch, "branch")
         view = self.view()
-        head = self._head(view, branch)
+        head = head_of(self, view, branch)
         if expected_head is not None:
             expected = None if expected_head == NO_DIGEST else expected_head
             check_expected(self.oplog, view, [Change(BRANCH + branch, expected, None)])
-        parent = None if head is None else load_commit(self.objects, head, BRANCH + branch)
-        tree = self._encoded(Tree(self._replaced(parent, changes, branch)).to_value())
-        if head is not None and parent is not None and parent.tree == digest_of(tree):
+        if head is None and not changes:
+            raise InvalidInputError(f"{self.url}: the first commit of {branch} has no tables")
+        before = {} if head is None else self._tables(Resolved(head, BRANCH + branch, branch))
+        tables = replaced(self, before, changes, branch)
+        if head is not None and tables == before:
             return CommitResult(head, created=False)
-        parents = () if head is None else (head,)
-        commit = Commit(digest_of(tree), parents, author, utc_now(), message, made_by)
-        content = self._encoded(commit.to_value())
-        self.objects.put(tree)
-        digest = self.objects.put(content)
-        why = message.partition("\n")[0][:_LONGEST_WHY]
-        publish(self.oplog, view, [Change(BRANCH + branch, head, digest)], author, why)
-        return CommitResult(digest, created=True)
+        return propose(self, view, Proposed(branch, head, before, tables, message, author, made_by), signer)
+
+    def merge(
+        self,
+        source: str,
+        into: str = _MAIN,
+        *,
+        choices: Mapping[str, str] = MappingProxyType({}),
+        message: str = "",
+        author: str = "unknown",
+        signer: Signer | None = None,
+    ) -> MergeResult:
+        """Merge a branch, tag or commit into a branch. See `combining.merge`."""
+        self._check_writing(message, author)
+        check_ref_name(into, "branch")
+        return merge(self, source, into, choices=choices, message=message, author=author, signer=signer)
+
+    def revert(
+        self,
+        commit: str,
+        branch: str = _MAIN,
+        *,
+        message: str = "",
+        author: str = "unknown",
+        signer: Signer | None = None,
+    ) -> Digest:
+        """Take back what one commit changed, by a new commit. See `combining.revert`."""
+        self._check_writing(message, author)
+        check_ref_name(branch, "branch")
+        return revert(self, commit, branch, message=message, author=author, signer=signer)
+
+    def rollback(self, branch: str, to: str, *, author: str = "unknown", message: str = "") -> Digest:
+        """Let a branch name an earlier commit again. See `moving.rollback`."""
+        self._check_writing(message, author)
+        check_ref_name(branch, "branch")
+        return rollback(self, branch, to, author, message)
+
+    def undo(self, operation: int, *, author: str = "unknown", message: str = "") -> Operation:
+        """Take back one operation on branches. See `moving.undo`."""
+        self._check_writing(message, author)
+        return undo(self, operation, author, message)
+
+    def delete_branch(self, name: str, *, author: str = "unknown", message: str = "") -> Digest:
+        """Remove a branch and return the commit that it named. See `moving.delete_branch`."""
+        self._check_writing(message, author)
+        check_ref_name(name, "branch")
+        return delete_branch(self, name, author, message)
+
+    def diff(self, a: str, b: str = _MAIN) -> Diff:
+        """Return what is different at `b`, by table. O(change)."""
+        return diff_trees(self.objects, *self._trees(a, b))
+
+    def diff_records(self, a: str, b: str = _MAIN) -> Iterator[tuple[str, str, str]]:
+        """Yield ("added" or "removed", table, record id) for the records of shards that only one side has."""
+        before, after = self._trees(a, b)
+        return changed_records(self.objects, before, after)
 
     def branch(self, name: str, at: str = _MAIN, *, author: str = "unknown", message: str = "") -> Digest:
         """Make a branch at a commit and return that commit; ConflictError if the branch exists."""
+        self._check_writing(message, author)
         check_ref_name(name, "branch")
-        return self._name(BRANCH + name, at, author, message or f"make branch {name}")
+        return give_name(self, BRANCH + name, at, author, message or f"make branch {name}")
 
-    def tag(self, name: str, at: str = _MAIN, message: str = "", *, author: str = "unknown") -> Digest:
+    def tag(
+        self, name: str, at: str = _MAIN, message: str = "", *, author: str = "unknown", signer: Signer | None = None
+    ) -> Digest:
         """Give a commit a name for ever and return the commit; ConflictError if the tag exists: tags never move."""
+        self._check_writing(message, author)
         check_ref_name(name, "tag")
-        return self._name(TAG + name, at, author, message or f"make tag {name}")
+        return give_name(self, TAG + name, at, author, message or f"make tag {name}", signer)
 
     def verify(self, progress: Progress = no_progress) -> VerifyReport:
         """Read everything the log leads to and report all that is wrong. See `verify`."""
         return verify(self.oplog, progress)
-
-    def _name(self, ref: str, at: str, author: str, message: str) -> Digest:
-        self._check_writing(message, author)
-        view = self.view()
-        commit = resolve(self.oplog, self.objects, view, at, strict=False).commit
-        publish(self.oplog, view, [Change(ref, None, commit)], author, message)
-        return commit
 
     def _check_writing(self, message: str, author: str) -> None:
         check_writable(self.url, self._writer_features)
@@ -237,61 +272,12 @@ class Repository:
         refs = self.view().refs
         return {ref.removeprefix(kind): refs[ref] for ref in sorted(refs) if ref.startswith(kind)}
 
-    def _head(self, view: View, branch: str) -> Digest | None:
-        check_ref_name(branch, "branch")
-        head = view.refs.get(BRANCH + branch)
-        if head is None and branch != _MAIN:
-            names = [ref.removeprefix(BRANCH) for ref in view.refs if ref.startswith(BRANCH)]
-            raise NotFoundError(
-                f"{self.url}: there is no branch {branch}",
-                hint=suggestion(branch, names, otherwise="only main is made by its first commit"),
-            )
-        return head
-
     def _tables(self, resolved: Resolved) -> Mapping[str, TableState]:
         commit = load_commit(self.objects, resolved.commit, resolved.ref)
         return load_tree(self.objects, commit.tree, f"commit {resolved.commit}").tables
 
-    def _replaced(
-        self, parent: Commit | None, changes: Mapping[str, TableState | None], branch: str
-    ) -> Mapping[str, TableState]:
-        if parent is None and not changes:
-            raise InvalidInputError(f"{self.url}: the first commit of {branch} has no tables")
-        tables = {} if parent is None else dict(load_tree(self.objects, parent.tree, f"branch {branch}").tables)
-        for name, state in changes.items():
-            check_table_name(name)
-            if state is not None:
-                self._check_state(name, state)
-                tables[name] = state
-            elif tables.pop(name, None) is None:
-                raise NotFoundError(
-                    f"{self.url}: there is no table {name!r} on {branch}", hint=suggestion(name, tables)
-                )
-        return tables
-
-    def _check_state(self, name: str, state: TableState) -> None:
-        """Raise InvalidInputError for a state that no reader could use: better no commit than a broken one."""
-        what = f"table {name!r}"
-        try:
-            TableState.from_value(state.to_value(), what)
-            manifest = Manifest(self.objects, state.manifest)
-            missing = [artifact for artifact, digest in state.artifacts.items() if not self.objects.exists(digest)]
-        except (CorruptError, NotFoundError) as error:
-            raise InvalidInputError(f"{self.url}: {what} cannot be committed: {error.message}") from error
-        if missing:
-            raise InvalidInputError(f"{self.url}: {what} names objects that are not stored: {', '.join(missing)}")
-        said = (state.shards, state.rows, state.tokens, state.nbytes)
-        held = (manifest.shards, manifest.rows, manifest.tokens, manifest.nbytes)
-        if said != held:
-            raise InvalidInputError(f"{self.url}: {what} claims {said} shards, rows, tokens, bytes, but holds {held}")
-
-    def _encoded(self, value: Value) -> bytes:
-        try:
-            return encode(value)
-        except UnicodeEncodeError as error:
-            raise InvalidInputError(
-                f"{self.url}: a commit cannot hold {ascii(error.object)[:80]}: not Unicode"
-            ) from error
+    def _trees(self, *refs: str) -> list[Tree]:
+        return [Tree(self._tables(self.resolve(ref))) for ref in refs]
 
 
 def _has_log(store: Store) -> bool:

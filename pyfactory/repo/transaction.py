@@ -7,7 +7,9 @@ id, decide.
 
 from __future__ import annotations
 
+import random
 import secrets
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -23,6 +25,7 @@ from pyfactory.store.base import Store
 __all__ = ["check_expected", "initialise", "publish"]
 
 _TRIES = 5
+_PATIENCE = 4  # a writer waits for 2^4 tries of others at most
 _SEARCHED = 128  # operations looked through for the one that moved a ref: enough for every race
 
 
@@ -35,7 +38,7 @@ def initialise(log: OperationLog, who: str) -> View:
     """
     operation = Operation(0, NO_DIGEST, secrets.token_hex(16), utc_now(), who, "initialise", ())
     content = operation.to_bytes()
-    if not _place(log.store, 0, content):
+    if _place(log.store, 0, content) is not None:
         raise ConflictError(f"{log.store.url} already holds a pyfactory repository")
     return _done(log, None, content)
 
@@ -73,21 +76,33 @@ def publish(
         CorruptError: The log is damaged.
     """
     ordered = tuple(sorted(changes, key=lambda change: change.ref))
-    transaction, time = secrets.token_hex(16), utc_text(now)
+    transaction, when = secrets.token_hex(16), utc_text(now)
     expected = [*ordered, *(Change(ref, digest, None) for ref, digest in guards.items())]
+    losses = 0
     while True:
+        began = time.monotonic()
         check_expected(log, view, expected)
-        content = Operation(view.n + 1, view.digest, transaction, time, who, why, ordered).to_bytes()
-        if _place(log.store, view.n + 1, content):
+        content = Operation(view.n + 1, view.digest, transaction, when, who, why, ordered).to_bytes()
+        theirs = _place(log.store, view.n + 1, content)
+        if theirs is None:
             return _done(log, view, content)
         if exact:
             raise ConflictError(
                 f"{log.store.url}: {log_key(view.n + 1)} was written by somebody else meanwhile", hint="run it again"
             )
-        newer = log.view()
-        if newer.n <= view.n:
-            raise UnavailableError(f"{log.store.url}: {log_key(view.n + 1)} was read, but now it is not there")
-        view = newer
+        log.remember(follow(view, [theirs], log.store.url))  # it has been read: the next view starts after it
+        _step_aside(losses, time.monotonic() - began)
+        view = log.view()
+        losses += 1
+
+
+def _step_aside(losses: int, seconds: float) -> None:
+    """Wait for a random share of some tries' time, so that of many writers most do not try in vain.
+
+    Nothing relies on it but the number of requests; `seconds` is what one try takes on this store.
+    """
+    if losses:
+        time.sleep(random.uniform(0, seconds * 2 ** min(losses, _PATIENCE)))
 
 
 def check_expected(log: OperationLog, view: View, changes: Sequence[Change]) -> None:
@@ -115,18 +130,18 @@ def _by_whom(log: OperationLog, view: View, ref: str) -> str:
     return ""
 
 
-def _place(store: Store, n: int, content: bytes) -> bool:
-    """Create entry n; return False when it is somebody else's."""
+def _place(store: Store, n: int, content: bytes) -> bytes | None:
+    """Create entry n; return None when it is there and ours, else the bytes of somebody else's."""
     failure: PyfactoryError | None = None
     for _ in range(_TRIES):
         try:
             if store.create(log_key(n), content):
-                return True
+                return None
         except PyfactoryError as error:
             failure = error
         found = _read_back(store, n, failure)
         if found is not None:
-            return found == content
+            return None if found == content else found
         if failure is not None and not isinstance(failure, UnavailableError):
             raise failure
     why = failure.message if failure else "it says that the entry exists, but it does not"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -14,6 +15,9 @@ from pyfactory.repo.objects import TableState
 from pyfactory.repo.resolve import Resolved
 from pyfactory.shard.layout import schema_from_value
 from pyfactory.shard.manifest import Manifest, Part
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 __all__ = ["Version"]
 
@@ -98,3 +102,28 @@ class Version:
     def parts(self) -> Iterator[Part]:
         """Yield the shards in order."""
         return self.manifest.parts()
+
+    def to_arrow(self) -> pa.Table:
+        """Return the whole content as an Arrow table, a chunk per shard, over memory maps: nothing is copied.
+
+        On a remote store the shards are fetched into memory. O(shards) time.
+
+        Raises:
+            CorruptError: A shard is damaged, or not what the table says.
+            NotFoundError: A shard is gone.
+        """
+        from pyfactory.repo.tables import arrow_table
+
+        return arrow_table(self)
+
+    def to_duckdb(self, connection: DuckDBPyConnection | None = None) -> DuckDBPyRelation:
+        """Return the table as a relation of DuckDB, read shard by shard whenever a query runs, without copying.
+
+        It also has the columns `_id`, `_file` and `_line`: see docs/interchange.md.
+
+        Args:
+            connection: Where the relation is to be used; by default a new one in memory.
+        """
+        from pyfactory.repo.sql import relation
+
+        return relation(self, connection)

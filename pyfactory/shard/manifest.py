@@ -32,6 +32,8 @@ Int64s = NDArray[np.int64]
 _CACHED_LEAVES = 64
 _CACHED_INNER = 1024
 
+_SHARD = np.dtype("S32")  # which compares as bytes, unlike V32
+
 
 def write_manifest(objects: Objects, entries: Iterable[Entry]) -> Digest:
     """Write the manifest of entries and return the digest of its root.
@@ -139,6 +141,20 @@ class Manifest:
     def byte_starts(self, shard_ordinals: Int64s) -> Int64s:
         """Return the bytes of all content shards before shards: int64[m] -> int64[m]."""
         return self._starts(shard_ordinals, BYTES)
+
+    def find_shards(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, int]]:
+        """Yield (shard, index of its first token in the table) of those content shards that are wanted, in order.
+
+        O(shards), with NumPy inside the leaves.
+        """
+        wanted = np.unique(np.frombuffer(bytes.fromhex("".join(digests)), _SHARD))
+        tokens = 0
+        for leaf in self._walk_leaves(self._node) if len(wanted) else ():
+            shards = np.ascontiguousarray(leaf.records["shard"]).view(_SHARD).ravel()
+            for at in np.flatnonzero(np.isin(shards, wanted)).tolist():
+                digest = Digest(leaf.records["shard"][at].tobytes().hex())
+                yield digest, tokens + int(leaf.starts[TOKENS, at])
+            tokens += leaf.totals[TOKENS]
 
     def _starts(self, shard_ordinals: Int64s, of: int) -> Int64s:
         starts: Int64s = self._found(shard_ordinals, SHARDS)[of]

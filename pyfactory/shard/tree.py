@@ -30,7 +30,18 @@ from pyfactory.shard.node import (
 if TYPE_CHECKING:
     from pyfactory.store.content import Objects
 
-__all__ = ["Entry", "Part", "entries_of", "extend_tree", "new_batch", "pack_entry", "part_of", "store_node", "write_tree"]
+__all__ = [
+    "Entry",
+    "Part",
+    "entries_in",
+    "entries_of",
+    "extend_tree",
+    "new_batch",
+    "pack_entry",
+    "part_of",
+    "store_node",
+    "write_tree",
+]
 
 _CHUNK = 65_536  # entries packed at a time: bounds the memory of a writer
 
@@ -73,7 +84,12 @@ def new_batch(parts: Sequence[Part], generation: int) -> list[Entry]:
 
 def entries_of(leaf: Node) -> Iterator[Entry]:
     """Yield the entries of a leaf."""
-    for generation, batch, ordinal, shard, side, *counts in LEAF_STRUCT.iter_unpack(leaf.records.tobytes()):
+    return entries_in(leaf.records)
+
+
+def entries_in(records: Records) -> Iterator[Entry]:
+    """Yield the entries of packed leaf records."""
+    for generation, batch, ordinal, shard, side, *counts in LEAF_STRUCT.iter_unpack(records.tobytes()):
         part = Part(Digest(shard.hex()), Digest(side.hex()), *counts)
         yield Entry(generation, Digest(batch.hex()), ordinal, part)
 

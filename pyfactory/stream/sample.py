@@ -8,6 +8,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from pyfactory.errors import CorruptError, NotFoundError
+from pyfactory.shard.blank import is_forgotten
 from pyfactory.stream.records import records_at
 from pyfactory.stream.stream import Stream
 
@@ -48,7 +49,12 @@ def _texts(stream: Stream, position: int) -> list[dict[str, Any]]:
     for record in records_at(stream, position):
         count = min(record.stop - record.start, len(row) - at)
         if count:
-            text = tokenizer.decode(row[at : at + count].tolist(), skip_special_tokens=False)
+            # Forgotten tokens are zeros, which would read as text.
+            text = (
+                ""
+                if is_forgotten(record.id)
+                else tokenizer.decode(row[at : at + count].tolist(), skip_special_tokens=False)
+            )
             stop = record.start + count
             shown.append({"id": record.id, "start": record.start, "stop": stop, "tokens": record.tokens, "text": text})
         at += count

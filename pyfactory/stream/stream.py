@@ -40,14 +40,26 @@ class Stream:
         sequence_length: Input tokens of a sample, L; sample i reads tokens [iL, iL + L] of the table.
         block_size: Samples that stay neighbours when blocks are shuffled; 1 (default) is a full shuffle.
         window: Shuffled blocks among which samples are shuffled once more.
+        require: What the data must be, "signed", "gated" or "signed,gated"; see `repo.requirement`. It decides whether
+            the stream opens and nothing else: no part of its identity.
 
     Raises:
         InvalidInputError: The table has no tokens or too few, or a parameter is out of range.
+        RefusedError: The data is not what is required; the refusal is in the log.
     """
 
     def __init__(
-        self, version: Version, *, seed: int, sequence_length: int = 2048, block_size: int = 1, window: int = 1
+        self,
+        version: Version,
+        *,
+        seed: int,
+        sequence_length: int = 2048,
+        block_size: int = 1,
+        window: int = 1,
+        require: str = "",
     ) -> None:
+        if require:
+            _require(version, require)
         self.version = version
         self.seed = seed
         self.recipe = Recipe(sequence_length, block_size, window)
@@ -57,7 +69,7 @@ class Stream:
             )
         self.packing = Concat(version.tokens, sequence_length)
         self._order = SourceOrder(self.packing.samples, seed, version.table, block_size=block_size, window=window)
-        self._shards = OpenShards(version.manifest, version.table)
+        self._shards = OpenShards(version.manifest, version.table, version.repository.view)
 
     @property
     def sequence_length(self) -> int:
@@ -70,13 +82,26 @@ class Stream:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that decides the delivered bytes, as a canonical value: the replay identity."""
-        return {
+        """All that decides the delivered bytes, as a canonical value: the replay identity.
+
+        It names redactions only if some took tokens out of the table; see `redactions`.
+        """
+        redactions = self.redactions
+        identity: dict[str, Any] = {
             "spec": SPEC_VERSION,
             "seed": self.seed,
             "recipe": self.recipe.to_value(),
             "sources": [{"name": self.version.table, "version": self.version.digest}],
         }
+        return identity | {"redactions": redactions[-1]} if redactions else identity
+
+    @property
+    def redactions(self) -> list[dict[str, Any]]:
+        """What the replay identity said after each redaction of the table, oldest first: the last one counts now.
+
+        The first call looks through the manifest if anything was ever forgotten in the repository, else it is free.
+        """
+        return self._shards.masks().identities
 
     def addresses(self, positions: Sequence[int] | Int64s) -> Addresses:
         """Return where the samples at positions are; positions beyond len() are later epochs.
@@ -133,6 +158,13 @@ class Stream:
             rows = self.tokens(np.arange(first, min(first + step, stop)))
             hasher.update(rows.astype("<u4").tobytes())
         return Digest(hasher.hexdigest())
+
+
+def _require(version: Version, what: str) -> None:
+    from pyfactory.repo.requirement import require  # here: most streams need none of it
+
+    home = version.repository
+    require(home, home.view(), version.resolved, what, "stream", table=version.table)
 
 
 def _integers(positions: Sequence[int] | Int64s) -> Int64s:

@@ -168,7 +168,7 @@ def test_a_damaged_or_missing_shard_is_named(tmp_path):
 def test_more_shards_than_may_stay_open():
     """Catches: evicting a shard that a batch still needs, and not evicting at all."""
     stream = memory_stream(documents_of([9] * 60), range(1, 60), seed=2, sequence_length=20)
-    shards = OpenShards(stream.version.manifest, "corpus", most_shards=3)
+    shards = OpenShards(stream.version.manifest, "corpus", lambda: None, most_shards=3)
     with ThreadPoolExecutor(4) as threads:
 
         def read(position: int) -> bool:

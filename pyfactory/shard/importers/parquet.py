@@ -18,7 +18,7 @@ from pyfactory.errors import InvalidInputError, PyfactoryError
 from pyfactory.shard.importers.rows import Bad, Rows, row_bytes
 from pyfactory.shard.importers.selection import MAX_ID_BYTES, STRINGS, Column, Selection, near
 
-__all__ = ["check_parquet", "parquet_schema", "read_parquet"]
+__all__ = ["check_columns", "check_parquet", "parquet_schema", "read_parquet", "rows_of_batch"]
 
 _BATCH_BYTES = 8 << 20
 _BATCH_ROWS = 8192
@@ -43,23 +43,27 @@ def check_parquet(path: Path, selection: Selection, columns: list[Column], first
     Raises:
         InvalidInputError: A column is missing, there twice, or of another type.
     """
-    schema = parquet_schema(path)
-    text = _type_of(path, schema, selection.text)
+    check_columns(parquet_schema(path), path, selection, columns, first)
+
+
+def check_columns(schema: pa.Schema, what: object, selection: Selection, columns: list[Column], first: object) -> None:
+    """Check that what has a schema has the wanted columns in the types of the table; see `check_parquet`."""
+    text = _type_of(what, schema, selection.text)
     if text not in STRINGS:
-        raise InvalidInputError(f"the text column {selection.text!r} of {path} is {text}", hint="cast it to string")
+        raise InvalidInputError(f"the text column {selection.text!r} of {what} is {text}", hint="cast it to string")
     if selection.id is not None:
-        id_ = _type_of(path, schema, selection.id)
+        id_ = _type_of(what, schema, selection.id)
         if id_ not in STRINGS and not pa.types.is_integer(id_):
-            message = f"the id column {selection.id!r} of {path} is {id_}"
+            message = f"the id column {selection.id!r} of {what} is {id_}"
             raise InvalidInputError(message, hint="cast it to string or integer")
     for column, kept in zip(columns, selection.columns, strict=True):
-        type_ = _type_of(path, schema, column.name)
+        type_ = _type_of(what, schema, column.name)
         if not column.allows(type_):
-            message = f"column {column.name!r} of {path} is {type_}, not {column.type}"
+            message = f"column {column.name!r} of {what} is {type_}, not {column.type}"
             raise InvalidInputError(message, hint=f"name the column without a type, or cast it to {column.type}")
         if not _same(type_, kept.type):
             raise InvalidInputError(
-                f"column {column.name!r} is {kept.type} in {first} and {type_} in {path}",
+                f"column {column.name!r} is {kept.type} in {first} and {type_} in {what}",
                 hint="cast it in one of the files, or import them into two tables",
             )
 
@@ -80,8 +84,13 @@ def read_parquet(path: Path, file: int, selection: Selection) -> Iterator[Rows]:
             size = _batch_rows(opened.metadata.row_group(group))
             batches = opened.iter_batches(size, [group], sorted(set(wanted)), use_threads=False)
             for batch in batches:
-                yield _Batch(batch, first, file, selection).rows()
+                yield rows_of_batch(batch, first, file, selection)
                 first += batch.num_rows
+
+
+def rows_of_batch(batch: pa.RecordBatch, first: int, file: int, selection: Selection) -> Rows:
+    """Return the rows of a batch whose columns were checked, the first of which has the number `first`."""
+    return _Batch(batch, first, file, selection).rows()
 
 
 def _batch_rows(group: Any) -> int:
@@ -183,12 +192,12 @@ def _unreadable(path: Path, error: Exception) -> InvalidInputError:
     return InvalidInputError(message, hint="write or copy it again")
 
 
-def _type_of(path: Path, schema: pa.Schema, name: str) -> pa.DataType:
+def _type_of(what: object, schema: pa.Schema, name: str) -> pa.DataType:
     found = [field.type for field in schema if field.name == name]
     if len(found) > 1:
-        raise InvalidInputError(f"{path} has {len(found)} columns called {name!r}", hint="rename one of them")
+        raise InvalidInputError(f"{what} has {len(found)} columns called {name!r}", hint="rename one of them")
     if not found:
-        raise InvalidInputError(f"{path} has no column {name!r}", hint=near(name, schema.names))
+        raise InvalidInputError(f"{what} has no column {name!r}", hint=near(name, schema.names))
     return found[0]
 
 

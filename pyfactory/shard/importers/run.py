@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from pyfactory.core.durable import translate_os_error
 from pyfactory.core.progress import Progress, no_progress
 from pyfactory.errors import InvalidInputError
-from pyfactory.shard.importers.existing import Existing, SideSource
-from pyfactory.shard.importers.ids import IdResolver, partitions_for
+from pyfactory.shard.importers.existing import SideSource
+from pyfactory.shard.importers.indexing import Map, index_shards, temporary_folder
 from pyfactory.shard.importers.parquet import check_parquet, parquet_schema
 from pyfactory.shard.importers.reading import MAX_BAD_LISTED, Course, FileReport, Reading, TaskResult, read_listing
 from pyfactory.shard.importers.selection import Column, Selection, parse_columns, select
-from pyfactory.shard.importers.sides import write_side
 from pyfactory.shard.importers.sources import Format, SourceFile, Task, expand, group
-from pyfactory.shard.importers.staging import StagedShard
 from pyfactory.shard.manifest import Part
 from pyfactory.store.content import Objects
 
@@ -34,16 +26,6 @@ TARGET_BYTES = 16 << 20
 """Content of a shard, and what small files share a task. No larger: jobs cut work by shard, and cores would idle."""
 
 _MAX_TARGET_BYTES = 1 << 30
-
-Item = TypeVar("Item")
-Outcome = TypeVar("Outcome")
-
-
-class Map(Protocol):
-    """Calls a function with each task, maybe in threads of this process; outcomes come in the order of the tasks."""
-
-    def __call__(self, function: Callable[[Item], Outcome], tasks: Sequence[Item], /) -> Iterable[Outcome]:
-        """Return the outcomes, or raise the error of the first task that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +101,14 @@ def import_sources(
     selection = _selection(files, tasks, text, id, parse_columns(columns, text), map)
     check(selection.schema)
     known = list(existing)
-    with _temporary_folder(objects) as folder:
+    with temporary_folder(objects) as folder:
         course = Course(progress, sum(file.size for file in files))
         reading = Reading(objects, folder, selection, target_bytes, on_bad_record == "skip", bool(known), course)
         results = _read(reading, tasks, map)
         reports = [report for result in results for report in result.files]
         shards = [shard for result in results for shard in result.shards]
-        parts = _index(objects, folder, shards, known, files, reports, id is not None, map, progress)
+        digests = [report.digest for report in reports]
+        parts = index_shards(objects, folder, shards, known, files, digests, id is not None, map, progress)
         bad = _listed(results)
     records, skipped = sum(report.records for report in reports), sum(report.skipped for report in reports)
     return Imported(parts, selection.schema, _source_values(files, reports), records, skipped, bad, options)
@@ -166,49 +149,6 @@ def _selection(
         for _ in map(check, tasks):
             pass
     return selection
-
-
-@contextmanager
-def _temporary_folder(objects: Objects) -> Iterator[Path]:
-    staging = objects.store.staging()
-    with translate_os_error(staging):
-        folder = Path(tempfile.mkdtemp(prefix="import-", dir=staging))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _index(
-    objects: Objects,
-    folder: Path,
-    shards: Sequence[StagedShard],
-    known: Sequence[SideSource],
-    files: Sequence[SourceFile],
-    reports: Sequence[FileReport],
-    with_ids: bool,
-    map: Map,
-    progress: Progress,
-) -> list[Part]:
-    """Settle the ids and write the side of every shard."""
-    partitions = partitions_for(sum(shard.rows for shard in shards))
-    resolver = IdResolver(shards, Existing(known, partitions, folder), partitions)
-    numbers: NDArray[np.uint32] | None = None
-    if with_ids:
-        resolver.refuse_duplicates(files)
-    else:
-        numbers = resolver.occurrence_numbers(folder / "numbers")
-    digests = [report.digest for report in reports]
-
-    def index(at: int) -> Part:
-        start, stop = resolver.starts[at : at + 2].tolist()
-        return write_side(objects, shards[at], digests, None if numbers is None else numbers[start:stop])
-
-    parts = []
-    for part in map(index, range(len(shards))):
-        parts.append(part)
-        progress("index", len(parts), len(shards))
-    return parts
 
 
 def _listed(results: Sequence[TaskResult]) -> list[dict[str, Any]]:

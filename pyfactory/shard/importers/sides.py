@@ -21,22 +21,25 @@ _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
 def write_side(
-    objects: Objects, shard: StagedShard, digests: Sequence[Digest], numbers: NDArray[np.uint32] | None
+    objects: Objects, shard: StagedShard, digests: Sequence[Digest] | None, numbers: NDArray[np.uint32] | None
 ) -> Part:
     """Store the side of a content shard and return the pair.
 
     Args:
         objects: Where it goes.
         shard: The content shard.
-        digests: Digests of all files of the import.
+        digests: Digests of all files of the import; None: records come from no file.
         numbers: uint32[rows], occurrence numbers; None when the rows brought ids.
     """
     spill = read_spill(shard.spill)
     base = spill.column("base")
     ids = base if numbers is None else _content_ids(base, numbers)
-    used, file = np.unique(spill.column("file").to_numpy(), return_inverse=True)
-    files = [digests[number] for number in used.tolist()]
-    side = make_side(ids, files, file.astype(np.int32), spill.column("line").to_numpy())
+    if digests is None:
+        side = make_side(ids.cast(pa.large_string()))
+    else:
+        used, file = np.unique(spill.column("file").to_numpy(), return_inverse=True)
+        files = [digests[number] for number in used.tolist()]
+        side = make_side(ids, files, file.astype(np.int32), spill.column("line").to_numpy())
     return Part(shard.shard, objects.put(memoryview(side)), shard.rows, 0, shard.nbytes)
 
 

@@ -30,9 +30,12 @@ __all__ = [
     "ShardCutter",
     "StagedShard",
     "content_id",
+    "content_keys",
+    "hash_array",
     "key_array",
     "keys_of_partition",
     "read_spill",
+    "write_spill",
 ]
 
 MAX_SHARD_ROWS = 1 << 20
@@ -113,39 +116,44 @@ class ShardCutter:
         else:
             base = _fixed(content_hashes(content))
         spill = self._prefix.with_name(f"{self._prefix.name}-{len(self.staged):06d}.arrow")
-        self._spill(spill, base, pieces)
-        del pieces, base
+        file = np.concatenate([piece.file for piece in pieces])
+        line = np.concatenate([piece.line for piece in pieces])
+        keys = self._keys(base)
+        write_spill(spill, base, keys, file, line)
+        del pieces, base, keys
         encoded = encode_shard(content)
         rows = content.num_rows
         del content
         self.staged.append(StagedShard(self._objects.put(memoryview(encoded)), rows, encoded.size, spill))
 
-    def _spill(self, path: Path, base: pa.Array, pieces: list[Rows]) -> None:
-        keys = key_array(self._keys(base))
-        order = np.argsort(keys, kind="stable")
-        columns = {
-            "base": base,
-            "file": np.concatenate([piece.file for piece in pieces]),
-            "line": np.concatenate([piece.line for piece in pieces]),
-            "key": _fixed(keys[order].tobytes()),
-            "row": order.astype(np.uint32),
-        }
-        batch = pa.RecordBatch.from_pydict(columns)
-        with (
-            translate_os_error(path),
-            pa.OSFile(str(path), "wb") as file,
-            pa.ipc.new_file(file, batch.schema) as writer,
-        ):
-            writer.write_batch(batch)
-
     def _keys(self, base: pa.Array) -> bytes:
         if self._with_ids:
             return b"".join(map(key_of_id, base.to_pylist()))
-        hashes: bytes = base.buffers()[1].to_pybytes()
-        if not self._key_of_content:
-            return hashes
-        starts = range(0, len(hashes), HASH_BYTES)
-        return b"".join([key_of_id(content_id(hashes[at : at + HASH_BYTES])) for at in starts])
+        return content_keys(base.buffers()[1].to_pybytes(), self._key_of_content)
+
+
+def content_keys(hashes: bytes, key_of_content: bool) -> bytes:
+    """Return the keys of content hashes that follow one another; see ShardCutter about `key_of_content`."""
+    if not key_of_content:
+        return hashes
+    starts = range(0, len(hashes), HASH_BYTES)
+    return b"".join([key_of_id(content_id(hashes[at : at + HASH_BYTES])) for at in starts])
+
+
+def hash_array(hashes: bytes) -> pa.FixedSizeBinaryArray:
+    """Return content hashes that follow one another as the base of a spill."""
+    return _fixed(hashes)
+
+
+def write_spill(path: Path, base: pa.Array, keys: bytes, file: NDArray[np.int32], line: NDArray[np.int64]) -> None:
+    """Write what the side of a shard will need; see the top of this module."""
+    unsorted = key_array(keys)
+    order = np.argsort(unsorted, kind="stable")
+    key = _fixed(unsorted[order].tobytes())
+    columns = {"base": base, "file": file, "line": line, "key": key, "row": order.astype(np.uint32)}
+    batch = pa.RecordBatch.from_pydict(columns)
+    with translate_os_error(path), pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
 
 
 def read_spill(path: Path) -> pa.RecordBatch:

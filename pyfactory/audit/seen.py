@@ -1,0 +1,199 @@
+"""Which training runs saw a record: from its tokens forward to samples, positions, train steps and checkpoints.
+
+A record stands somewhere in a token table; the order of a stream is a bijection, so the positions that deliver it
+follow by arithmetic, and the ledger says which of them a run received.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyfactory.core.digest import NO_DIGEST, parse_digest
+from pyfactory.errors import CorruptError, InvalidInputError, NotFoundError
+from pyfactory.ledger import read_run
+from pyfactory.order.packing import Concat
+from pyfactory.order.permutation import SourceOrder
+from pyfactory.repo.records import keys_of, opened_side
+from pyfactory.repo.repository import Repository
+from pyfactory.shard.blank import forgotten_id
+from pyfactory.shard.manifest import Part
+from pyfactory.shard.reader import open_shard, token_buffers
+
+__all__ = ["Seen", "runs_that_saw"]
+
+Int64s = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """That a run received a record.
+
+    Attributes:
+        record: The id.
+        run: Run id.
+        table: Table of the stream.
+        commit: The commit it was opened at.
+        positions: Positions at which the run received tokens of the record, ascending.
+        steps: The train steps of these, counted in the run's global batches from position 0, each once.
+        exact: False if the run did not live to say how far it came: then it received these at most.
+        checkpoints: Positions of the checkpoints whose model saw it: those of this run that were made after it.
+        through: A run resumed from a checkpoint of a run that saw the record has seen it, too: that run, else "".
+    """
+
+    record: str
+    run: str
+    table: str
+    commit: str
+    positions: tuple[int, ...]
+    steps: tuple[int, ...]
+    exact: bool
+    checkpoints: tuple[int, ...]
+    through: str = ""
+
+
+def runs_that_saw(repo: Repository, record_ids: Sequence[str]) -> list[Seen]:
+    """Return the runs in the ledger that saw records, oldest first; also after the records were forgotten.
+
+    O(side shards of the tables that runs streamed) and O(1) for each position.
+
+    Args:
+        repo: The repository of the data and the ledger.
+        record_ids: The records.
+
+    Raises:
+        CorruptError: The ledger or a table cannot be read.
+    """
+    names = sorted({key.split("/")[1] for key, _ in repo.store.list("runs")})
+    runs = {name: read_run(repo.store, name) for name in names}
+    found: list[Seen] = []
+    places = _Places(repo, record_ids)
+    for record in dict.fromkeys(record_ids):
+        tainted: dict[str, str] = {}  # digest of a checkpoint entry -> the run that made it
+        for name in sorted(runs, key=lambda name: (str(runs[name][0].get("time")), name)):
+            seen = _seen(places, record, name, runs[name], tainted)
+            found += [seen] if seen is not None else []
+    return found
+
+
+def _seen(
+    places: _Places, record: str, run: str, entries: list[dict[str, Any]], tainted: dict[str, str]
+) -> Seen | None:
+    """Return what one run saw of a record, and note which of its checkpoints did."""
+    start = entries[0]
+    try:
+        version, identity, batch = start["version"], start["identity"], start["global_batch"]
+        parent = start["parent"]
+        through = tainted.get(parent["digest"], "") if parent else ""
+        spans, exact = _consumed(entries)
+        positions = places.positions(record, version, identity, spans)
+        made = [entry for entry in entries if entry["kind"] == "checkpoint"]
+        after = [entry for entry in made if through or _any_within(positions, entry["spans"])]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise CorruptError(f"run {run} in {places.url} does not say what a run says: {error!r}") from error
+    tainted |= {entry["digest"]: run for entry in after}
+    if not positions and not through:
+        return None
+    return Seen(
+        record=record,
+        run=run,
+        table=version["table"],
+        commit=version["commit"],
+        positions=tuple(positions),
+        steps=tuple(sorted({position // batch for position in positions})),
+        exact=exact,
+        checkpoints=tuple(entry["position"] for entry in after),
+        through=through,
+    )
+
+
+def _consumed(entries: list[dict[str, Any]]) -> tuple[list[tuple[int, int]], bool]:
+    """Return the spans that a run received, ascending, and whether it lived to say so; else it may have been less."""
+    spans: list[tuple[int, int]] = []
+    reached = int(entries[0]["position"])
+    for entry in entries:
+        if entry["kind"] == "checkpoint":
+            spans = [(int(low), int(high)) for low, high in entry["spans"]]
+            reached = int(entry["position"])
+    last = entries[-1]
+    end = int(last["position"]) if last["kind"] == "end" else max(int(entry["position"]) for entry in entries)
+    if end > reached:
+        spans.append((reached, end))
+    return sorted(spans), last["kind"] == "end"
+
+
+def _any_within(positions: Sequence[int], spans: Sequence[Sequence[int]]) -> bool:
+    return any(bisect_left(positions, low) < bisect_left(positions, high) for low, high in spans)
+
+
+class _Places:
+    """Where records stand in the tables that runs streamed."""
+
+    def __init__(self, repo: Repository, record_ids: Sequence[str]) -> None:
+        self._repo = repo
+        self.url = repo.url
+        # A record that was forgotten stands there under another name.
+        self._names = {name: record for record in record_ids for name in (record, forgotten_id(record))}
+        self._tokens: dict[tuple[str, str], dict[str, list[tuple[int, int]]] | None] = {}
+
+    def positions(
+        self, record: str, named: dict[str, Any], identity: dict[str, Any], spans: Sequence[tuple[int, int]]
+    ) -> list[int]:
+        """Return the positions within spans at which a stream delivers tokens of a record, ascending."""
+        table, commit = str(named["table"]), str(named["commit"])
+        if (table, commit) not in self._tokens:
+            self._tokens[table, commit] = self._ranges(table, commit)
+        ranges = self._tokens[table, commit]
+        if ranges is None or not ranges.get(record):
+            return []
+        recipe = identity["recipe"]
+        packing = Concat(self._repo.version(table, commit).tokens, recipe["sequence_length"])
+        order = SourceOrder(
+            packing.samples, identity["seed"], table, block_size=recipe["block_size"], window=recipe["window"]
+        )
+        samples = np.unique(np.concatenate([_samples(packing, first, stop) for first, stop in ranges[record]]))
+        found: list[int] = []
+        for low, high in spans:
+            epochs = np.arange(low // packing.samples, (max(high, low + 1) - 1) // packing.samples + 1)
+            at = order.positions_of(np.tile(samples, len(epochs)), np.repeat(epochs, len(samples)))
+            found += at[(at >= low) & (at < high)].tolist()
+        return sorted(set(found))
+
+    def _ranges(self, table: str, commit: str) -> dict[str, list[tuple[int, int]]] | None:
+        """Return the tokens of each record in a table as (first, one past the last); None: the table is not here."""
+        try:
+            version = self._repo.version(table, parse_digest(commit))
+        except (NotFoundError, InvalidInputError):
+            return None
+        found: dict[str, list[tuple[int, int]]] = {}
+        start = 0
+        for part in version.parts():
+            for record, first, stop in self._in_part(part):
+                found.setdefault(record, []).append((start + first, start + stop))
+            start += part.tokens
+        return found
+
+    def _in_part(self, part: Part) -> Iterator[tuple[str, int, int]]:
+        """Yield (record, first token, one past the last) of the records in one part of a token table."""
+        if part.side == NO_DIGEST or not part.tokens:
+            return
+        side = opened_side(self._repo, part.side)
+        rows = side.rows_of(keys_of([*self._names])).tolist()
+        if rows:
+            what = f"shard {part.shard} in {self.url}"
+            _, bounds = token_buffers(open_shard(self._repo.objects.map(part.shard), what))
+            for row in rows:
+                if bounds[row] < bounds[row + 1]:
+                    yield self._names[side.id(row)], int(bounds[row]), int(bounds[row + 1])
+
+
+def _samples(packing: Concat, first: int, stop: int) -> Int64s:
+    """Return the samples that read some of the tokens first to stop, their last one, which is only a target, too."""
+    length = packing.sequence_length
+    low = max(0, -(-(first - length) // length))
+    return np.arange(low, min((stop - 1) // length, packing.samples - 1) + 1, dtype=np.int64)

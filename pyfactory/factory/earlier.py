@@ -1,0 +1,71 @@
+"""Whether an import was made before: then nothing is added, so that it may be run again whatever became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from pyfactory.core import canonical
+from pyfactory.core.digest import Digest, digest_of_file, parse_digest
+from pyfactory.core.durable import translate_os_error
+from pyfactory.repo.objects import Commit
+from pyfactory.repo.repository import Repository
+from pyfactory.shard.importers import SideSource
+from pyfactory.shard.importers.sources import SourceFile
+from pyfactory.shard.manifest import Manifest, Part
+from pyfactory.shard.reader import Side, open_side
+
+__all__ = ["Listed", "earlier_import", "same_files", "sides_of"]
+
+# Commits looked through for an earlier import of the same sources.
+_REMEMBERED = 256
+
+Listed = Sequence[Mapping[str, Any]]
+"""The sources that an import lists: name, digest, bytes, records, skipped."""
+
+
+def earlier_import(
+    repo: Repository, head: Digest, table: str, options: Mapping[str, Any], same: Callable[[Listed], bool]
+) -> Commit | None:
+    """Return the commit of an earlier import with these options, if the table holds its records still.
+
+    Args:
+        repo: The repository.
+        head: The commit from which to look back.
+        table: Name of the table.
+        options: What that import must have been asked for.
+        same: Tells whether the sources that it lists are the ones of now.
+    """
+    for commit in islice(repo.log(head), _REMEMBERED):
+        made_by = commit.made_by or {}
+        if made_by.get("kind") == "job" and made_by["output"] == table:
+            return None
+        if made_by.get("kind") == "import" and made_by["table"] == table and made_by["options"] == options:
+            listed = canonical.decode(repo.objects.get(parse_digest(made_by["sources"])), "a list of sources")
+            if same(listed):
+                return commit
+    return None
+
+
+def same_files(files: Sequence[SourceFile], listed: Listed) -> bool:
+    """Tell whether files are the listed ones: same names and bytes, in the same order."""
+    # Names and sizes first: files are read only where those agree.
+    if [(source["name"], source["bytes"]) for source in listed] != [(file.name, file.size) for file in files]:
+        return False
+    return all(_digest(file) == source["digest"] for source, file in zip(listed, files, strict=True))
+
+
+def _digest(file: SourceFile) -> Digest:
+    with translate_os_error(file.path):
+        return digest_of_file(file.path)
+
+
+def sides_of(repo: Repository, manifest: Manifest) -> Iterator[SideSource]:
+    """Yield what opens the side shards of a table, one at a time."""
+
+    def opener(part: Part) -> Side:
+        return open_side(repo.objects.map(part.side), f"the side {part.side} in {repo.url}")
+
+    return (partial(opener, part) for part in manifest.parts())

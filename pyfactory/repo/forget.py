@@ -1,0 +1,189 @@
+"""Forgetting records: every shard that holds one gets a replacement without it, in all commits and tags at once.
+
+Replacements and the redaction are stored first, then one log entry makes them count: a kill at any instant leaves the
+old view or the new one. The old bytes go with the next sweep; `proof` shows whether they are gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyfactory.core.digest import Digest, digest_of
+from pyfactory.core.progress import Progress, no_progress
+from pyfactory.errors import ConflictError, InvalidInputError, RefusedError
+from pyfactory.repo.forgotten import missing_record
+from pyfactory.repo.home import Home
+from pyfactory.repo.names import check_text
+from pyfactory.repo.operation import Change, View, utc_now
+from pyfactory.repo.records import keys_of
+from pyfactory.repo.redaction import LAST, REDACTION, Redaction
+from pyfactory.repo.replacing import Found, Place, find_everywhere, refuse_others, replacements
+from pyfactory.repo.rules import KEYS, trusted_keys
+from pyfactory.repo.signatures import change_statement, sign
+from pyfactory.repo.transaction import publish
+
+if TYPE_CHECKING:
+    from pyfactory.repo.signing import Signer
+
+__all__ = ["Forgotten", "Place", "forget"]
+
+_SWEEP = "gc/sweep"
+_TRIES = 8
+_LONGEST_WHY = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What `forget` did, or would do.
+
+    Attributes:
+        redactions: The redactions made; none in a dry run.
+        places: Where the records stood.
+        shards: Content shards that were replaced.
+        sides: Side shards that were replaced.
+        nbytes: Bytes of both, as they were.
+        tokens: Tokens masked.
+    """
+
+    redactions: tuple[Digest, ...]
+    places: tuple[Place, ...]
+    shards: int
+    sides: int
+    nbytes: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A redaction that is ready, and what it found; `nbytes` and `tokens` as in `Forgotten`."""
+
+    found: Found
+    redaction: Redaction
+    nbytes: int
+    tokens: int
+
+
+def forget(
+    home: Home,
+    record_ids: Sequence[str],
+    reason: str,
+    *,
+    who: str,
+    signer: Signer | None = None,
+    dry_run: bool = False,
+    progress: Progress = no_progress,
+) -> Forgotten:
+    """Make every commit and tag read as if records had been empty, for ever. O(side shards of the repository).
+
+    Args:
+        home: The repository.
+        record_ids: The records; one given twice counts once.
+        reason: Why; kept for ever and shown to whoever looks for them.
+        who: Who decides it.
+        signer: Signs it; needed where the repository trusts keys.
+        dry_run: Only say what would be done; nothing is written.
+        progress: Told of each side shard searched (`search`) and each shard replaced (`replace`).
+
+    Raises:
+        NotFoundError: One of the records is nowhere, or was forgotten before. Nothing was written.
+        InvalidInputError: The same bytes are also a record that was not named. Nothing was written.
+        RefusedError: Keys are trusted here, and none of them signs. Nothing was written.
+        ConflictError: A sweep is at work, or others forget records all the time.
+    """
+    wanted = _checked(record_ids, reason, who)
+    done: list[_Step] = []
+    for _ in range(_TRIES):
+        view = home.view()
+        if not dry_run:
+            _check_signer(home, view, signer)
+        found = find_everywhere(home, view, wanted, progress)
+        if not done:
+            _check_found(home, wanted, found)
+        if not found.sides:
+            return _report(done, made=True)
+        step = _prepared(home, found, (reason, who), store=not dry_run, progress=progress)
+        if dry_run:
+            return _report([step], made=False)
+        newer = _published(home, view, step.redaction, signer)
+        if newer is not None:
+            done.append(step)
+            # Who committed while we searched may have brought one of the records back: then once more.
+            if newer.n == view.n + 1:
+                return _report(done, made=True)
+    raise ConflictError(f"{home.url}: others change it all the time", hint="run it again when it is quiet")
+
+
+def _checked(record_ids: Sequence[str], reason: str, who: str) -> list[str]:
+    wanted = list(dict.fromkeys(record_ids))
+    if not wanted:
+        raise InvalidInputError("no record is named", hint="pyfactory forget REPO --record ID --reason TEXT")
+    check_text(reason, "reason")
+    check_text(who, "author")
+    if not reason.strip():
+        raise InvalidInputError("records are not forgotten without a reason", hint="say why with --reason")
+    keys_of(wanted)  # which refuses what is no text
+    return wanted
+
+
+def _check_found(home: Home, wanted: Sequence[str], found: Found) -> None:
+    """Raise unless every record was found and no other record shares the bytes that are to go."""
+    known = {place.id for place in found.places}
+    for record in wanted:
+        if record not in known:
+            raise missing_record(home, record)
+    for shard, rows in found.shards.items():
+        refuse_others(home, found, shard, rows)
+
+
+def _prepared(home: Home, found: Found, told: tuple[str, str], *, store: bool, progress: Progress) -> _Step:
+    made = replacements(home, found, store=store, progress=progress)
+    reason, who = told
+    keys = tuple(sorted(key.tobytes().hex() for key in keys_of(found.wanted)))
+    previous = found.view.refs.get(LAST)
+    redaction = Redaction(previous, reason, who, utc_now(), keys, made.content, made.shards, made.sides)
+    tokens = sum(stop - start for new in made.shards.values() for start, stop in new.masked)
+    return _Step(found, redaction, made.nbytes, tokens)
+
+
+def _published(home: Home, view: View, redaction: Redaction, signer: Signer | None) -> View | None:
+    """Store a redaction and let it count; None if another redaction came first, so that it must be made anew."""
+    if _SWEEP in view.refs:
+        hint = "wait until pyfactory gc has ended (if it was killed, run it again), then run this again"
+        raise ConflictError(f"{home.url}: a sweep is deleting objects", hint=hint)
+    digest = home.objects.put(redaction.to_bytes())
+    changes = [Change(REDACTION + digest[:16], None, digest), Change(LAST, redaction.previous, digest)]
+    if signer is not None:
+        sign(home, change_statement(home, changes[1]), signer)
+    guards = {ref: view.refs.get(ref) for ref in (KEYS, _SWEEP)}
+    try:
+        newer = publish(home.oplog, view, changes, redaction.who, _why(redaction.reason), guards=guards)
+    except ConflictError:
+        return None
+    home.view()  # from now on this process, too, reads the replacements
+    return newer
+
+
+def _check_signer(home: Home, view: View, signer: Signer | None) -> None:
+    trusted = trusted_keys(home, view)
+    if trusted and (signer is None or signer.public not in trusted.values()):
+        whose = "none was given" if signer is None else f"{signer.public[:12]}… is not one of them"
+        why = f"{home.url} forgets records only when a trusted key signs it, and {whose}"
+        raise RefusedError(why, hint="give a trusted private key with --key")
+
+
+def _report(steps: Sequence[_Step], *, made: bool) -> Forgotten:
+    redactions = tuple(digest_of(step.redaction.to_bytes()) for step in steps) if made else ()
+    return Forgotten(
+        redactions=redactions,
+        places=tuple(place for step in steps for place in step.found.places),
+        shards=sum(len(step.redaction.shards) for step in steps),
+        sides=sum(len(step.redaction.sides) for step in steps),
+        nbytes=sum(step.nbytes for step in steps),
+        tokens=sum(step.tokens for step in steps),
+    )
+
+
+def _why(reason: str) -> str:
+    return reason.partition("\n")[0][:_LONGEST_WHY]

@@ -1,0 +1,52 @@
+"""What is answered to those who ask for a forgotten record, or bring it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pyfactory.core.digest import NO_DIGEST
+from pyfactory.errors import NotFoundError, RefusedError
+from pyfactory.repo.home import Home
+from pyfactory.repo.records import opened_side
+from pyfactory.repo.redaction import overlay_of
+from pyfactory.shard.tree import Part
+
+__all__ = ["missing_record", "refuse_forgotten"]
+
+_SHOWN = 5
+
+
+def missing_record(home: Home, record_id: str, where: str = "") -> NotFoundError:
+    """Return the error of a record that cannot be found, which says so if it was forgotten.
+
+    Args:
+        home: The repository.
+        record_id: The id that was looked for.
+        where: Where it was looked for, such as a table.
+    """
+    found = overlay_of(home, home.view()).redaction_of(record_id)
+    if found is not None:
+        hint = "pyfactory forget REPO --prove shows what is left of it"
+        return NotFoundError(f"{home.url}: record {record_id!r}: forgotten on {found.time}: {found.reason}", hint=hint)
+    return NotFoundError(f"{home.url}: there is no record {record_id!r}{where and f' in {where}'}", hint="check the id")
+
+
+def refuse_forgotten(home: Home, parts: Iterable[Part]) -> None:
+    """Raise RefusedError if new parts of a table hold records that were forgotten. O(forgotten ids log rows) a part."""
+    overlay = overlay_of(home, home.view())
+    if overlay.last is None:
+        return
+    back: set[str] = set()
+    for part in parts:
+        if part.side != NO_DIGEST:
+            side = opened_side(home, part.side)
+            back.update(side.id(row) for row in side.rows_of(overlay.keys).tolist())
+    if back:
+        listed = sorted(back)
+        shown = ", ".join(map(repr, listed[:_SHOWN])) + (", …" if len(listed) > _SHOWN else "")
+        first = overlay.redaction_of(listed[0])
+        when = "" if first is None else f" ({listed[0]!r} on {first.time}: {first.reason})"
+        raise RefusedError(
+            f"{home.url}: {'record' if len(listed) == 1 else 'records'} {shown} must not come back: forgotten{when}",
+            hint="take them out of the files and import again",
+        )

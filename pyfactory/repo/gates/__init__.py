@@ -1,0 +1,1 @@
+"""Gates: checks of a proposed commit, each giving a verdict with numbers, threshold and evidence."""

@@ -1,0 +1,136 @@
+"""The gate `sql`: a query over the added rows that must return nothing. The home of DuckDB among the gates.
+
+The query sees two views: `added`, the added rows with their record ids as the column `id`; and `target`, one row for
+each table of the target branch (`table_name`, `rows`, `tokens`, `shards`, `bytes`). It sees no file, no network and no
+Python variable, and can change no setting.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from pyfactory.errors import InvalidInputError, UnavailableError
+from pyfactory.repo.gates.answer import answer
+from pyfactory.repo.gates.base import EVIDENCE, Proposal, Verdict
+from pyfactory.repo.gates.options import TEXT, option
+from pyfactory.repo.gates.rows import ID, known_ids, rows_with_ids
+from pyfactory.shard.layout import schema_from_value
+
+__all__ = ["Sql"]
+
+_CLOSED: dict[str, str | bool | int | float | list[str]] = {
+    "enable_external_access": "false",
+    "python_enable_replacements": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
+_SHOWN = 200
+
+
+@dataclass(frozen=True)
+class Sql:
+    """Each row that the query returns is an offence; an assertion is written `select ... where not (...)`."""
+
+    name: ClassVar[str] = "sql"
+    version: ClassVar[int] = 1
+
+    query: str = option("", TEXT, "one select over `added` and `target`; its column `id`, if any, becomes evidence")
+
+    def __post_init__(self) -> None:
+        if not self.query.strip():
+            raise InvalidInputError("the gate sql has no query", hint='give query="select id from added where ..."')
+
+    def obstacle(self, proposal: Proposal) -> str:
+        """Return why the table cannot be judged, or ""."""
+        return "would be removed" if proposal.after is None else ""
+
+    def judge(self, proposal: Proposal) -> Verdict:
+        """Return the verdict. Over local files the rows stay in their mapped files, else they are held in memory.
+
+        Raises:
+            InvalidInputError: The query is not one select, or it fails.
+        """
+        offences, ids = _asked(self.query, _added(proposal), _target(proposal))
+        known = known_ids(proposal.objects, proposal.added, ids)
+        reason = (
+            f"the query returns {offences:,} row{'' if offences == 1 else 's'} over {proposal.added_rows:,} added rows"
+        )
+        return answer(
+            self,
+            proposal,
+            f"{reason}; it must return none",
+            {"rows": proposal.added_rows, "returned": offences},
+            passed=not offences,
+            evidence=tuple(record_id for record_id in ids if record_id in known),
+        )
+
+
+def _added(proposal: Proposal) -> pa.Table:
+    batches = [*proposal.sketches.each(lambda part: rows_with_ids(proposal.objects, part), proposal.added)]
+    if batches:
+        return pa.Table.from_batches(batches)
+    columns = [list(column) for column in proposal.after.schema] if proposal.after else []
+    schema = schema_from_value([column for column in columns if column[0] != ID])
+    return schema.append(pa.field(ID, pa.large_string(), nullable=False)).empty_table()
+
+
+def _target(proposal: Proposal) -> pa.Table:
+    names = ("table_name", "rows", "tokens", "shards", "bytes")
+    rows = [
+        (name, state.rows, state.tokens, state.shards, state.nbytes) for name, state in sorted(proposal.base.items())
+    ]
+    schema = pa.schema([(name, pa.int64() if at else pa.large_string()) for at, name in enumerate(names)])
+    return pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema=schema)
+
+
+def _asked(query: str, added: pa.Table, target: pa.Table) -> tuple[int, list[str]]:
+    """Return how many rows a query returns, and the first of their ids in order."""
+    with _translated():
+        import duckdb
+
+        with duckdb.connect(":memory:", config=_CLOSED) as connection:
+            connection.register("added", added)
+            connection.register("target", target)
+            connection.execute("SET lock_configuration = true")
+            statements = connection.extract_statements(query)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise InvalidInputError("the gate sql: the query is not one select", hint="write one select statement")
+            return _counted(connection.sql(statements[0]).to_arrow_reader())
+
+
+def _counted(answers: Iterable[pa.RecordBatch]) -> tuple[int, list[str]]:
+    offences = 0
+    ids: list[str] = []
+    for batch in answers:
+        offences += batch.num_rows
+        if ID in batch.schema.names:
+            texts = {str(value) for value in batch.column(ID).to_pylist() if value is not None}
+            ids = heapq.nsmallest(EVIDENCE, {*ids, *texts})
+    return offences, ids
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise UnavailableError(f"the gate sql needs DuckDB: {error}", hint="pip install duckdb") from error
+    except (InvalidInputError, UnavailableError):
+        raise
+    except Exception as error:
+        kinds: Any = [kind.__name__ for kind in type(error).__mro__]
+        if "OutOfMemoryException" in kinds:
+            raise UnavailableError(f"the gate sql: {_first(error)}", hint="commit fewer rows at once") from error
+        if type(error).__module__.endswith("duckdb"):
+            raise InvalidInputError(f"the gate sql: the query fails: {_first(error)}", hint="mend the query") from error
+        raise
+
+
+def _first(error: Exception) -> str:
+    return str(error).partition("\n")[0][:_SHOWN]

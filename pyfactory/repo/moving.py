@@ -1,0 +1,132 @@
+"""Verbs that move refs without making data: name, rollback, undo, delete. Each is one entry of the log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyfactory.core.digest import Digest
+from pyfactory.errors import ConflictError, InvalidInputError, NotFoundError, RefusedError
+from pyfactory.repo.combining import head_of
+from pyfactory.repo.history import is_ancestor
+from pyfactory.repo.home import Home
+from pyfactory.repo.names import BRANCH, TAG
+from pyfactory.repo.operation import Change, Operation, View
+from pyfactory.repo.oplog import log_key
+from pyfactory.repo.refusal import refuse
+from pyfactory.repo.resolve import resolve
+from pyfactory.repo.rules import RULE, branch_rule
+from pyfactory.repo.signatures import sign_tag
+from pyfactory.repo.swept import check_kept, sweep_guards
+from pyfactory.repo.transaction import publish
+
+if TYPE_CHECKING:
+    from pyfactory.repo.signing import Signer
+
+__all__ = ["delete_branch", "give_name", "rollback", "undo"]
+
+
+def give_name(home: Home, ref: str, at: str, author: str, message: str, signer: Signer | None = None) -> Digest:
+    """Make a branch or tag at a commit and return the commit; ConflictError if it exists. A signer signs a tag."""
+    view = home.view()
+    commit = resolve(home.oplog, home.objects, view, at, strict=False).commit
+    check_kept(home, view, commit)
+    if signer is not None:
+        sign_tag(home, ref.removeprefix(TAG), commit, signer)
+    publish(home.oplog, view, [Change(ref, None, commit)], author, message, guards=sweep_guards(view))
+    return commit
+
+
+def rollback(home: Home, branch: str, to: str, author: str, message: str) -> Digest:
+    """Let a branch name one of its earlier commits again and return that commit; nothing is lost, `undo` leads back.
+
+    Raises:
+        InvalidInputError: The branch does not contain the commit.
+        ConflictError: The branch moved meanwhile.
+    """
+    view = home.view()
+    head = head_of(home, view, branch)
+    commit = resolve(home.oplog, home.objects, view, to, strict=False).commit
+    if head is None or not is_ancestor(home.objects, commit, head):
+        hint = f"pyfactory log REPO {branch} shows what it contains; undo takes back a rollback"
+        raise InvalidInputError(f"{home.url}: {branch} does not contain {to}, so it cannot go back to it", hint=hint)
+    if commit != head:  # an ancestor of the head, which no sweep touches
+        why = message or f"roll {branch} back to {to}"
+        publish(home.oplog, view, [Change(BRANCH + branch, head, commit)], author, why)
+    return commit
+
+
+def delete_branch(home: Home, branch: str, author: str, message: str) -> Digest:
+    """Remove a branch and return the commit that it named, which stays until a sweep finds nothing else naming it.
+
+    Raises:
+        NotFoundError: There is no such branch.
+        RefusedError: It is protected.
+    """
+    view = home.view()
+    head = head_of(home, view, branch)
+    if head is None:
+        raise NotFoundError(f"{home.url}: there is no branch {branch}")
+    _check_deletable(home, view, branch, author)
+    guards = {RULE + branch: view.refs.get(RULE + branch)}
+    changes = [Change(BRANCH + branch, head, None)]
+    publish(home.oplog, view, changes, author, message or f"delete branch {branch}", guards=guards)
+    return head
+
+
+def undo(home: Home, number: int, author: str, message: str) -> Operation:
+    """Take back one operation on branches: each goes back to what it named before. Returns the operation undone.
+
+    Raises:
+        NotFoundError: There is no such operation.
+        InvalidInputError: It moved something else than branches.
+        ConflictError: A branch has moved since.
+        RefusedError: It would delete a protected branch.
+    """
+    view = home.view()
+    operation = _operation(home, view, number)
+    changes = [Change(change.ref, change.new, change.old) for change in operation.changes]
+    for change in changes:
+        if not change.ref.startswith(BRANCH):
+            raise InvalidInputError(f"{home.url}: operation {number} {_fixed(change.ref)}", hint=_remedy(change.ref))
+        found = view.refs.get(change.ref)
+        if found != change.old:
+            raise ConflictError(
+                f"{home.url}: {change.ref} has moved since operation {number}: it names {found}, not {change.old}",
+                hint="undo the later operations first, or use pyfactory revert",
+            )
+        if change.new is None:
+            _check_deletable(home, view, change.ref.removeprefix(BRANCH), author)
+        else:
+            check_kept(home, view, change.new)
+    if not changes:
+        raise InvalidInputError(f"{home.url}: operation {number} moved nothing", hint="pyfactory ops lists them")
+    why = message or f"undo operation {number}: {operation.why}"[:200]
+    publish(home.oplog, view, changes, author, why, guards=sweep_guards(view))
+    return operation
+
+
+def _operation(home: Home, view: View, number: int) -> Operation:
+    if not 0 <= number <= view.n:
+        hint = f"they are numbered from 0 to {view.n}: pyfactory ops lists them"
+        raise NotFoundError(f"{home.url}: there is no operation {number}", hint=hint)
+    return Operation.from_bytes(home.store.get(log_key(number)), f"{home.url}: log entry {number}")
+
+
+def _fixed(ref: str) -> str:
+    return f"made {ref}, and tags never move" if ref.startswith(TAG) else f"moved {ref}, which is no branch"
+
+
+def _remedy(ref: str) -> str:
+    if ref.startswith(TAG):
+        return "make another tag"
+    return "use pyfactory rule or key" if ref.startswith("rule/") else "only branches can be moved back"
+
+
+def _check_deletable(home: Home, view: View, branch: str, author: str) -> None:
+    if branch_rule(home, view, branch).protected:
+        raise _refused(home, branch, author)
+
+
+def _refused(home: Home, branch: str, author: str) -> RefusedError:
+    what, why = f"deleting {branch}", f"{branch} is protected"
+    return refuse(home, author, what, why, {"branch": branch}, "take the protection away first: pyfactory rule set")

@@ -1,0 +1,208 @@
+"""From a proposed state of the tables to the head of a branch, past everything that may forbid it.
+
+    rule of the branch -> gates -> commit -> signature -> objects stored -> nothing of it being swept -> log entry
+
+What was decided on (head, rule, keys, sweep) must still hold at the very entry that moves the branch; if only the rule
+or the sweep changed meanwhile, the decision is taken anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from pyfactory.core.canonical import Value, encode
+from pyfactory.core.digest import NO_DIGEST, Digest, digest_of
+from pyfactory.errors import ConflictError, InvalidInputError
+from pyfactory.repo.gates.run import judge
+from pyfactory.repo.home import Home
+from pyfactory.repo.names import BRANCH
+from pyfactory.repo.objects import Commit, TableState, Tree
+from pyfactory.repo.operation import Change, View, utc_now
+from pyfactory.repo.refusal import refuse
+from pyfactory.repo.rules import KEYS, RULE, BranchRule, branch_rule, trusted_keys
+from pyfactory.repo.signatures import sign_commit
+from pyfactory.repo.swept import check_not_swept, sweep_guards
+from pyfactory.repo.transaction import publish
+from pyfactory.shard.diff import diff_manifests
+from pyfactory.shard.manifest import Manifest
+
+if TYPE_CHECKING:
+    from pyfactory.repo.gates.base import Verdict
+    from pyfactory.repo.signing import Signer
+
+__all__ = ["CommitResult", "Proposed", "propose"]
+
+_TRIES = 20
+MADE_FROM = ("sources", "skipped_list", "job")  # fields of a commit's `made_by` that name objects
+_LONGEST_WHY = 200
+_SHOWN = 5  # record ids in a sentence
+
+
+@dataclass(frozen=True, slots=True)
+class CommitResult:
+    """What became of a proposed commit.
+
+    Attributes:
+        digest: The commit that the branch now names.
+        created: False when the tables were that already, and nothing was written.
+    """
+
+    digest: Digest
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """A commit that is to become the head of a branch.
+
+    Attributes:
+        branch: The branch.
+        head: The commit that it names now, None before its first.
+        before: The tables there.
+        tables: The tables as they shall be.
+        others: Parents besides the head: what is merged.
+        message: Why.
+        author: Who.
+        made_by: What made the tables.
+        verb: `commit`, `merge` or `revert`; a protected branch takes the last two.
+    """
+
+    branch: str
+    head: Digest | None
+    before: Mapping[str, TableState]
+    tables: Mapping[str, TableState]
+    message: str
+    author: str
+    made_by: Mapping[str, Any] | None = None
+    others: tuple[Digest, ...] = ()
+    verb: str = "commit"
+
+
+def propose(home: Home, view: View, proposal: Proposed, signer: Signer | None) -> CommitResult:
+    """Publish a commit, or say why not.
+
+    Args:
+        home: The repository.
+        view: What the proposal was made from.
+        proposal: The commit.
+        signer: Signs it; needed where the rule of the branch asks for signatures.
+
+    Raises:
+        ConflictError: The branch moved meanwhile, or a sweep deletes what the commit needs. Nothing was published.
+        RefusedError: A rule forbids it; the refusal is in the log, with the verdicts of the gates.
+        UnavailableError, UnknownOutcomeError: The store failed; see `transaction.publish`.
+    """
+    judged: tuple[BranchRule, list[Verdict]] | None = None
+    ref = BRANCH + proposal.branch
+    for _ in range(_TRIES):
+        rule = branch_rule(home, view, proposal.branch)
+        _check_verb(home, rule, proposal)
+        if judged is None or judged[0] != rule:
+            judged = rule, _judged(home, rule, proposal)
+        digest = _stored(home, view, rule, judged[1], proposal, signer)
+        change = Change(ref, proposal.head, digest)
+        guards = {name: view.refs.get(name) for name in (RULE + proposal.branch, KEYS)} | sweep_guards(view)
+        try:
+            publish(home.oplog, view, [change], proposal.author, _why(proposal.message), guards=guards)
+        except ConflictError:
+            view = home.view()
+            if view.refs.get(ref) != proposal.head:
+                raise
+        else:
+            return CommitResult(digest, created=True)
+    raise ConflictError(f"{home.url}: the rules of {proposal.branch} change all the time", hint="run it again")
+
+
+def _check_verb(home: Home, rule: BranchRule, proposal: Proposed) -> None:
+    if rule.protected and proposal.verb == "commit" and proposal.head is not None:
+        branch = proposal.branch
+        hint = f"commit to a branch of your own, then pyfactory merge REPO BRANCH {branch}"
+        why = f"{branch} is protected: commits come to it by merge only"
+        raise refuse(home, proposal.author, f"commit to {branch}", why, {"branch": branch}, hint)
+
+
+def _judged(home: Home, rule: BranchRule, proposal: Proposed) -> list[Verdict]:
+    if not rule.gates:
+        return []
+    before = None if proposal.head is None else Tree(proposal.before)
+    verdicts = judge(home.objects, rule.gates, before, Tree(proposal.tables))
+    failed = [verdict for verdict in verdicts if not verdict.passed]
+    if failed:
+        what = f"{proposal.verb} to {proposal.branch}"
+        why = "; ".join(_sentence(verdict) for verdict in failed)
+        details = {"branch": proposal.branch, "verdicts": [verdict.to_value() for verdict in verdicts]}
+        raise refuse(home, proposal.author, what, why, details, "mend the records, or have the rule changed")
+    return verdicts
+
+
+def _sentence(verdict: Verdict) -> str:
+    shown = ", ".join(verdict.evidence[:_SHOWN]) + (", …" if len(verdict.evidence) > _SHOWN else "")
+    return f"gate {verdict.gate} on {verdict.table}: {verdict.reason}" + (f" (records {shown})" if shown else "")
+
+
+def _stored(
+    home: Home,
+    view: View,
+    rule: BranchRule,
+    verdicts: Sequence[Verdict],
+    proposal: Proposed,
+    signer: Signer | None,
+) -> Digest:
+    """Store tree, commit and signature, and return the commit."""
+    if rule.signed:
+        _check_signer(home, view, proposal, signer)
+    tree = _encoded(home, Tree(proposal.tables).to_value())
+    parents = (*(() if proposal.head is None else (proposal.head,)), *proposal.others)
+    gates = tuple(verdict.to_value() for verdict in verdicts)
+    told = (proposal.author, utc_now(), proposal.message, proposal.made_by, gates)
+    content = _encoded(home, Commit(digest_of(tree), parents, *told).to_value())
+    home.objects.put(tree)
+    digest = home.objects.put(content)
+    check_not_swept(home, view, chain([digest_of(tree), digest], _needed(home, proposal)))
+    if signer is not None:
+        sign_commit(home, digest, signer)
+    return digest
+
+
+def _check_signer(home: Home, view: View, proposal: Proposed, signer: Signer | None) -> None:
+    trusted = trusted_keys(home, view)
+    if signer is None or signer.public not in trusted.values():
+        whose = "none was given" if signer is None else f"{signer.public[:12]}… is not trusted"
+        why = f"{proposal.branch} takes commits signed by a trusted key, and {whose}"
+        hint = "give the key with --key" if trusted else "trust a key first: pyfactory key trust"
+        what = f"{proposal.verb} to {proposal.branch}"
+        raise refuse(home, proposal.author, what, why, {"branch": proposal.branch}, hint)
+
+
+def _needed(home: Home, proposal: Proposed) -> Iterator[Digest]:
+    """Yield what the commit names besides the shards that are there already."""
+    for name in MADE_FROM:
+        named = (proposal.made_by or {}).get(name)
+        if isinstance(named, str):
+            yield Digest(named)
+    for name, state in proposal.tables.items():
+        old = proposal.before.get(name)
+        if state == old:
+            continue
+        yield from state.artifacts.values()
+        before = None if old is None else old.manifest
+        yield from Manifest(home.objects, state.manifest).nodes()
+        for difference in diff_manifests(home.objects, before, state.manifest):
+            if difference.after is not None:
+                part = difference.after.part
+                yield from (digest for digest in (part.shard, part.side) if digest != NO_DIGEST)
+
+
+def _why(message: str) -> str:
+    return message.partition("\n")[0][:_LONGEST_WHY]
+
+
+def _encoded(home: Home, value: Value) -> bytes:
+    try:
+        return encode(value)
+    except UnicodeEncodeError as error:
+        shown = ascii(error.object)[:80]
+        raise InvalidInputError(f"{home.url}: a commit cannot hold {shown}: not Unicode") from error

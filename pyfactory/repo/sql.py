@@ -1,0 +1,123 @@
+"""DuckDB, the only home of it: a connection that can read nothing by itself, and its errors as ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyfactory.errors import InternalError, InvalidInputError, UnavailableError
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
+
+    from pyfactory.repo.version import Version
+
+__all__ = ["closed_connection", "named_tables", "relation", "sql_errors"]
+
+_CLOSED = (
+    "SET enable_external_access = false",
+    "SET autoload_known_extensions = false",
+    "SET autoinstall_known_extensions = false",
+    "SET allow_community_extensions = false",
+    "SET python_enable_replacements = false",
+    "SET lock_configuration = true",
+)
+
+
+def closed_connection(folder: Path) -> DuckDBPyConnection:
+    """Return a connection in memory whose queries reach no file, no network and no variable of the program.
+
+    Args:
+        folder: Where DuckDB may put what does not fit into memory; the caller removes it.
+    """
+    import duckdb
+
+    connection = duckdb.connect(":memory:", config={"temp_directory": str(folder)})
+    for setting in _CLOSED:
+        connection.execute(setting)
+    return connection
+
+
+def named_tables(connection: DuckDBPyConnection, sql: str) -> list[str]:
+    """Return the names that a query reads from, as it writes them, each once: tables, and maybe names it gives itself.
+
+    The parser of DuckDB reads the query, so that no text in quotes is taken for a name.
+
+    Raises:
+        InvalidInputError: It is not exactly one query, or not valid SQL.
+    """
+    try:
+        sql.encode()
+        with sql_errors():
+            (found,) = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
+        parsed = json.loads(found[0])
+    except UnicodeEncodeError as error:
+        raise InvalidInputError("the SQL is not valid Unicode text", hint="type it again") from error
+    except RecursionError as error:
+        raise InvalidInputError("the SQL is nested too deeply", hint="cut the query into parts") from error
+    if parsed["error"]:
+        if parsed["error_type"] == "parser":
+            raise InvalidInputError(f"SQL: {parsed['error_message']}{_place(sql, parsed)}", hint="check the query")
+        raise InvalidInputError("this SQL is not a query", hint="versions can only be read: write a SELECT")
+    if len(parsed["statements"]) != 1:
+        raise InvalidInputError(f"there are {len(parsed['statements'])} SQL statements", hint="write one SELECT")
+    return list(dict.fromkeys(_walk(parsed["statements"])))
+
+
+def _place(sql: str, parsed: dict[str, Any]) -> str:
+    position = str(parsed.get("position", ""))
+    if not position.isdecimal():
+        return ""
+    before = sql.encode()[: int(position)].decode(errors="replace")
+    return f" (line {before.count(chr(10)) + 1}, column {len(before) - before.rfind(chr(10))})"
+
+
+def _walk(root: Any) -> Iterator[str]:
+    # By a list of what is to come: queries may be nested deeper than Python's calls.
+    waiting = [root]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if value.get("type") == "BASE_TABLE" and not value.get("schema_name") and not value.get("catalog_name"):
+                yield value["table_name"]
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+
+
+def relation(version: Version, connection: DuckDBPyConnection | None) -> DuckDBPyRelation:
+    """Return a version as a relation of a connection; see `Version.to_duckdb`."""
+    import duckdb
+
+    from pyfactory.repo.tables import TableScan
+
+    scan: Any = TableScan(version)
+    return (connection or duckdb.connect(":memory:")).from_arrow(scan)
+
+
+@contextmanager
+def sql_errors() -> Iterator[None]:
+    """Turn what DuckDB raises inside the block into an error that says what a caller can do."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        text, _, rest = str(error).partition("\n")
+        kinds = (duckdb.OutOfMemoryException, duckdb.IOException)
+        if isinstance(error, kinds):
+            raise UnavailableError(f"SQL: {text}", hint="free memory and disk, or ask for less at a time") from error
+        if isinstance(error, (duckdb.InternalException, duckdb.FatalException)):
+            raise InternalError(
+                f"SQL: {text}", hint="a bug in DuckDB: write the query in another way"
+            ) from error
+        raise InvalidInputError(f"SQL: {text}", hint=_hint(rest)) from error
+
+
+def _hint(rest: str) -> str:
+    """Return the line after the first, if it is a proposal and not the query itself."""
+    line = rest.partition("\n")[0].strip()
+    return line if line.startswith(("Candidate", "Did you mean")) and not line.endswith(":") else "check the query"

@@ -1,0 +1,166 @@
+"""Commands about keys, rules, signatures and refusals."""
+
+from __future__ import annotations
+
+import os
+import pty
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from cli_runs import COMMAND, Shell, check_refusal
+
+from pyfactory.repo.repository import Repository
+from pyfactory.repo.signing import Signer
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    Signer.generate(tmp_path / "ada")
+    return tmp_path / "ada"
+
+
+def public(path: Path) -> str:
+    return Signer.load(path).public
+
+
+def test_a_key_is_made_and_shown(shell: Shell, tmp_path: Path) -> None:
+    """Catches a command that prints the private key, or writes it for all to read."""
+    said = shell.done("key", "new", tmp_path / "ada")
+    content = (tmp_path / "ada").read_text()
+    assert stat.S_IMODE((tmp_path / "ada").stat().st_mode) == 0o600
+    assert public(tmp_path / "ada") in said and content.splitlines()[1] not in said
+    assert shell.done("key", "show", tmp_path / "ada") == f"{public(tmp_path / 'ada')}\n"
+    assert "never overwritten" in check_refusal(shell("key", "new", tmp_path / "ada"))
+    assert "there is no key" in check_refusal(shell("key", "show", tmp_path / "none"))
+    (tmp_path / "ada").chmod(0o644)
+    assert "chmod 600" in check_refusal(shell("key", "show", tmp_path / "ada"))
+    made = shell("key", "new", tmp_path / "bob", "--json").value
+    assert made == {"file": str(tmp_path / "bob"), "public": public(tmp_path / "bob")}
+
+
+def test_keys_are_trusted_and_distrusted(
+    shell: Shell, repo: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell.done("key", "list", repo)
+    assert shell("key", "trust", repo, "ada", public(key), "--json").value["changed"] is True
+    Signer.generate(tmp_path / "bob")
+    (tmp_path / "bob.pub").write_text(public(tmp_path / "bob"))
+    refused = check_refusal(shell("key", "trust", repo, "bob", tmp_path / "bob.pub"))
+    assert "needs the signature of a trusted key" in refused and "--key" in refused
+    refused = check_refusal(shell("key", "trust", repo, "bob", tmp_path / "bob.pub", "--key", tmp_path / "bob"))
+    assert "is not trusted" in refused
+    shell.done("key", "trust", repo, "bob", tmp_path / "bob.pub", "--key", key, "-m", "a colleague")
+    assert next(Repository.open(repo).operations()).why == "a colleague"
+    assert shell("key", "list", repo, "--json").value == {"ada": public(key), "bob": public(tmp_path / "bob")}
+    monkeypatch.setenv("PYFACTORY_KEY", str(key))
+    shell.done("key", "distrust", repo, "ada")
+    assert "is trusted" in check_refusal(shell("key", "distrust", repo, "eve"))
+    assert shell.done("key", "list", repo) == f"bob {public(tmp_path / 'bob')}\n"
+    check_refusal(shell("key", "trust", repo, "ada", public(key)))
+    monkeypatch.delenv("PYFACTORY_KEY")
+    listed = shell("refusals", repo, "--json").value
+    assert [(refusal["who"], refusal["what"]) for refusal in listed] == [
+        ("tester", "trust the key ada"),
+        ("tester", "trust the key bob"),
+        ("tester", "trust the key bob"),
+    ]
+    assert "trust the key bob" in shell.done("refusals", repo, "-n", "3")
+    for wrong in ("00" * 32, "ab" * 20, str(tmp_path)):
+        check_refusal(shell("key", "trust", repo, "carl", wrong))
+
+
+def test_rules_are_set_by_options(shell: Shell, repo: Path) -> None:
+    """Catches options that are not named and change all the same."""
+    assert shell.done("rule", "show", repo) == ""
+    shell.done("rule", "set", repo, "main", "--protected", "--gate", "nulls:raw:max_null=0.5", "--gate", "schema")
+    gates = [
+        {"gate": "nulls", "options": {"max_null": "0.5"}, "table": "raw"},
+        {"gate": "schema", "options": {}, "table": "*"},
+    ]
+    rule = {"gates": gates, "kind": "rule", "protected": True, "signed": False, "v": 1}
+    assert shell("rule", "show", repo, "--json").value == {"main": rule}
+    said = shell("rule", "set", repo, "main", "--signed", "--json").value
+    assert said == {"branch": "main", "changed": True, "rule": rule | {"signed": True}}
+    shell.done("rule", "set", repo, "main", "--no-protected", "--no-gates")
+    now = {"gates": [], "kind": "rule", "protected": False, "signed": True, "v": 1}
+    assert shell("rule", "show", repo, "main", "--json").value == {"main": now}
+    assert "main signed" in shell.done("rule", "show", repo)
+    assert shell("rule", "remove", repo, "main", "--json").value["changed"] is True
+    assert shell("rule", "remove", repo, "main", "--json").value["changed"] is False
+    assert shell("rule", "show", repo, "--json").value == {}
+
+
+def test_rules_are_set_by_a_file(shell: Shell, repo: Path, tmp_path: Path) -> None:
+    file = tmp_path / "rule.yaml"
+    file.write_text('protected: true\ngates:\n  - gate: nulls\n    table: raw\n    options: {max_null: "0.5"}\n')
+    said = shell("rule", "set", repo, "main", file, "--json").value["rule"]
+    assert said["gates"] == [{"gate": "nulls", "options": {"max_null": "0.5"}, "table": "raw"}]
+    assert (said["protected"], said["signed"]) == (True, False)
+    file.write_text("protect: true\n")
+    assert f"{file}:1" in shell.refused(repo, "rule", "set", repo, "main", file)
+    file.write_text("gates:\n  - gate: nulls\n    options: {max_nul: '0.5'}\n")
+    assert "max_null" in shell.refused(repo, "rule", "set", repo, "main", file)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["x.yaml", "--signed"], ["--gate", "nul"], ["--gate", "nulls:raw:x=1"], ["--gate", "schema", "--no-gates"]],
+)
+def test_rules_that_are_none(shell: Shell, repo: Path, arguments: list[str]) -> None:
+    shell.refused(repo, "rule", "set", repo, "main", *arguments)
+
+
+def test_what_is_signed_can_be_required(shell: Shell, repo: Path, key: Path) -> None:
+    sample = ("sample", repo, "corpus@v1", "--seed", 1, "--sequence-length", 16)
+    assert "no key is trusted" in check_refusal(shell(*sample, "--require", "signed"))
+    shell.done("key", "trust", repo, "ada", key)
+    assert "no key to sign with" in check_refusal(shell("sign", repo, "v1"))
+    assert "pyfactory sign" in check_refusal(shell(*sample, "--require", "signed"))
+    said = shell("sign", repo, "v1", "--key", key, "--json").value
+    assert (said["ref"], said["trusted"], said["public"]) == ("tag/v1", True, public(key))
+    shell.done(*sample, "--require", "signed")
+    assert "by no gate" in check_refusal(shell(*sample, "--require", "signed,gated"))
+    check_refusal(shell(*sample, "--require", "gatde"))
+    head = Repository.open(repo).head()
+    assert f"signed branch/main = {head[:12]}" in shell.done("sign", repo, "main", "--key", key)
+    assert "there is no" in check_refusal(shell("sign", repo, "v9", "--key", key))
+
+
+def test_a_stranger_is_told_that_he_is_one(shell: Shell, repo: Path, key: Path) -> None:
+    ran = shell("sign", repo, "v1", "--key", key)
+    assert ran.code == 0 and "not trusted here" in ran.err
+
+
+def test_an_encrypted_key(shell: Shell, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a password that is asked for where nobody sits, or shown where somebody does."""
+    from cryptography.hazmat.primitives import serialization as formats
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    how = formats.BestAvailableEncryption(b"sesame")
+    content = Ed25519PrivateKey.generate().private_bytes(formats.Encoding.PEM, formats.PrivateFormat.PKCS8, how)
+    path = tmp_path / "locked"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    assert "password" in check_refusal(shell("sign", repo, "v1", "--key", path))
+    monkeypatch.setenv("PYFACTORY_KEY_PASSWORD", "wrong")
+    assert "the password is wrong" in check_refusal(shell("sign", repo, "v1", "--key", path))
+    monkeypatch.setenv("PYFACTORY_KEY_PASSWORD", "sesame")
+    shell.done("sign", repo, "v1", "--key", path)
+    monkeypatch.delenv("PYFACTORY_KEY_PASSWORD")
+    master, slave = pty.openpty()
+    command = [*COMMAND, "sign", str(repo), "v1", "--key", str(path)]
+    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=os.environ) as child:
+        os.close(slave)
+        shown = b""
+        while b"Password" not in shown:
+            shown += os.read(master, 1000)
+        os.write(master, b"sesame\n")
+        while child.poll() is None or b"signed" not in shown:
+            try:
+                shown += os.read(master, 1000)
+            except OSError:  # the terminal is gone with the child
+                break
+    os.close(master)
+    assert child.returncode == 0 and b"signed" in shown and b"sesame" not in shown, shown

@@ -1,0 +1,262 @@
+"""Forgetting: every reader of every commit sees nothing where the record was, and everything else as before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyfactory.errors import ConflictError, InvalidInputError, NotFoundError, RefusedError
+from pyfactory.repo.forget import forget
+from pyfactory.repo.forgotten import missing_record, refuse_forgotten
+from pyfactory.repo.operation import Change
+from pyfactory.repo.redaction import LAST, load_redaction, overlay_of
+from pyfactory.repo.repository import Repository
+from pyfactory.repo.transaction import publish
+from pyfactory.shard.blank import forgotten_id
+from pyfactory.shard.layout import key_of_id
+from pyfactory.store.content import Objects
+from pyfactory.store.memory import MemoryStore
+from tests.erasure_tables import raw_part, rows_of, shared_repository, table_of, text_of
+
+TABLES = (("raw", "v1"), ("raw", "main"), ("docs", "v1"), ("corpus", "main"), ("gone", "side"))
+
+
+@pytest.fixture
+def repo() -> Repository:
+    return shared_repository(MemoryStore())
+
+
+def everything(repo: Repository) -> dict[tuple[str, str], dict[str, object]]:
+    return {(table, ref): rows_of(repo, table, ref) for table, ref in TABLES}
+
+
+def emptied(rows: dict[str, object], records: set[str]) -> dict[str, object]:
+    """What rows must be after records were forgotten; the order of rows counts."""
+    expected: dict[str, object] = {}
+    for name, row in rows.items():
+        if name not in records:
+            expected[name] = row
+        elif "tokens" in row:
+            expected[forgotten_id(name)] = {"tokens": [0] * len(row["tokens"])}
+        else:
+            expected[forgotten_id(name)] = {"text": "", "n": None, "kept": False}
+    return expected
+
+
+def stored(repo: Repository) -> dict[str, bytes]:
+    return {key: repo.store.get(key) for key, _ in repo.store.list("") if not key.startswith("hint/")}
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    numbers=st.lists(st.integers(0, 23), min_size=1, max_size=6),
+    again=st.lists(st.integers(0, 23), max_size=3),
+    cuts=st.sets(st.integers(1, 23), max_size=4),
+)
+def test_all_commits_read_as_if_the_records_had_been_empty(
+    numbers: list[int], again: list[int], cuts: set[int]
+) -> None:
+    """Catches: rows that move, a table or tag that is left out, a second redaction of a shard that loses the first."""
+    repo = shared_repository(MemoryStore(), cuts=sorted(cuts))
+    before = everything(repo)
+    commits = {ref: repo.resolve(ref).commit for ref in ("v1", "main", "side")}
+    records = {f"doc-{number}" for number in numbers}
+    forget(repo, [f"doc-{number}" for number in numbers], "asked to", who="Ada")
+    later = {f"doc-{number}" for number in again} - records
+    if later:
+        forget(repo, sorted(later), "asked to as well", who="Ada")
+    expected = {place: emptied(rows, records | later) for place, rows in before.items()}
+    for reader in (repo, Repository.open(repo.store)):
+        assert everything(reader) == expected
+        assert [list(rows) for rows in everything(reader).values()] == [list(rows) for rows in expected.values()]
+        assert {ref: reader.resolve(ref).commit for ref in commits} == commits
+
+
+def test_what_was_forgotten_is_said(repo: Repository) -> None:
+    done = forget(repo, ["doc-4", "doc-4"], "a request of 3 May", who="Ada")
+    assert [(place.id, place.holder, place.rows) for place in done.places] == [
+        ("doc-4", "corpus", 1),
+        ("doc-4", "docs", 1),
+        ("doc-4", "raw", 1),
+    ]
+    assert (done.shards, done.sides, done.tokens) == (3, 3, 9)
+    (redaction,) = done.redactions
+    found = load_redaction(repo, redaction)
+    assert (found.reason, found.who, found.previous) == ("a request of 3 May", "Ada", None)
+    assert found.keys == (key_of_id("doc-4").hex(),)
+    assert len(found.content) == 1 and found.to_bytes() == repo.objects.get(redaction)
+    operation = next(repo.operations())
+    assert (operation.why, operation.who) == ("a request of 3 May", "Ada")
+    assert {change.ref for change in operation.changes} == {LAST, f"redaction/{redaction[:16]}"}
+    assert b"doc-4" not in found.to_bytes() and text_of(4).encode() not in found.to_bytes()
+
+
+def test_a_table_of_the_past_alone_is_searched(repo: Repository) -> None:
+    """Catches: a search of branches and tags alone, after which an undo brings the record back."""
+    repo.tag("before", "side")
+    head = repo.head("side")
+    view = repo.view()
+    older = repo.load(head).parents[0]
+    publish(repo.oplog, view, [Change("branch/side", head, older)], "Bob", "roll side back")
+    publish(repo.oplog, repo.view(), [Change("tag/before", head, None)], "Bob", "for the test")
+    done = forget(repo, ["doc-200"], "asked to", who="Ada")
+    assert [place.holder for place in done.places] == ["gone"]
+    publish(repo.oplog, repo.view(), [Change("branch/side", older, head)], "Bob", "undo")
+    assert "doc-200" not in rows_of(repo, "gone", "side")
+
+
+@pytest.mark.parametrize("records", [["nobody"], ["doc-1", "nobody"], []])
+def test_an_unknown_record_writes_nothing(repo: Repository, records: list[str]) -> None:
+    before = stored(repo)
+    with pytest.raises(NotFoundError if records else InvalidInputError):
+        forget(repo, records, "asked to", who="Ada")
+    assert stored(repo) == before
+
+
+def test_a_reason_is_needed(repo: Repository) -> None:
+    before = stored(repo)
+    with pytest.raises(InvalidInputError, match="reason"):
+        forget(repo, ["doc-1"], " ", who="Ada")
+    assert stored(repo) == before
+
+
+def test_a_dry_run_says_the_same_and_writes_nothing(repo: Repository) -> None:
+    """Catches: replacements that are stored before anybody agreed."""
+    before = stored(repo)
+    dry = forget(repo, ["doc-1", "doc-8"], "asked to", who="Ada", dry_run=True)
+    assert stored(repo) == before and dry.redactions == ()
+    done = forget(repo, ["doc-1", "doc-8"], "asked to", who="Ada")
+    assert (dry.places, dry.shards, dry.sides, dry.nbytes, dry.tokens) == (
+        done.places,
+        done.shards,
+        done.sides,
+        done.nbytes,
+        done.tokens,
+    )
+
+
+def test_whoever_looks_for_it_learns_when_and_why(repo: Repository) -> None:
+    forget(repo, ["doc-1"], "a request", who="Ada")
+    assert "forgotten on 20" in str(missing_record(repo, "doc-1")) and "a request" in str(missing_record(repo, "doc-1"))
+    assert "there is no record 'doc-99' in raw" in str(missing_record(repo, "doc-99", "raw"))
+    with pytest.raises(NotFoundError, match="forgotten on"):
+        forget(repo, ["doc-1"], "again", who="Ada")
+
+
+def test_a_record_that_shares_its_bytes_must_be_named_too(repo: Repository) -> None:
+    """Catches: a record that nobody named losing its text because another table holds the very same shard."""
+    other = table_of(repo.objects, [raw_part(repo.objects, range(7), "other")])
+    repo.commit({"other": other}, message="the same texts under other ids")
+    before = stored(repo)
+    with pytest.raises(InvalidInputError, match="also record 'other-3'"):
+        forget(repo, ["doc-3"], "asked to", who="Ada")
+    assert stored(repo) == before
+    forget(repo, ["doc-3", "other-3"], "asked to", who="Ada")
+    assert rows_of(repo, "other", "main")[forgotten_id("other-3")] == {"text": "", "n": None, "kept": False}
+    assert rows_of(repo, "other", "main")["other-2"]["text"] == text_of(2)
+
+
+def test_what_is_left_of_a_shard_may_not_be_what_is_gone() -> None:
+    """Two shards that differ in forgotten records alone. Catches: a replacement that brings forgotten bytes back."""
+    repo = Repository.create(MemoryStore())
+    whole = raw_part(repo.objects, [1, 2])
+    one = table_of(repo.objects, [whole])
+    repo.commit({"one": one}, message="one")
+    forget(repo, ["doc-1"], "asked to", who="Ada")
+    left = repo.objects.map(whole.shard)
+    # Another table, imported with an empty text where the first has none left.
+    digest = repo.objects.put(bytes(left))
+    side = raw_part(repo.objects, [11, 12]).side
+    two = table_of(repo.objects, [type(whole)(digest, side, 2, 0, len(left))])
+    repo.commit({"two": two}, message="two")
+    with pytest.raises(InvalidInputError, match="also record 'doc-12'"):
+        forget(repo, ["doc-2"], "asked to", who="Ada")
+    forget(repo, ["doc-2", "doc-12"], "asked to", who="Ada")
+    assert text_of(2) not in str(rows_of(repo, "one", "main")) + str(rows_of(repo, "two", "main"))
+
+
+def test_imports_may_not_bring_it_back(repo: Repository) -> None:
+    parts = [raw_part(repo.objects, [0, 1, 30])]
+    refuse_forgotten(repo, parts)
+    forget(repo, ["doc-1"], "a request", who="Ada")
+    with pytest.raises(RefusedError, match="'doc-1' must not come back"):
+        refuse_forgotten(repo, parts)
+    refuse_forgotten(repo, [raw_part(repo.objects, [0, 31])])
+
+
+def test_of_two_at_once_none_is_lost() -> None:
+    """Catches: redactions of one shard that do not know of each other, of which one would be ignored."""
+    repo = shared_repository(MemoryStore())
+    other = Repository.open(repo.store)
+    create = repo.store.create
+    raced = []
+
+    def slow(key: str, content: bytes) -> bool:
+        if key.startswith("log/") and not raced:
+            raced.append(forget(other, ["doc-2"], "the faster one", who="Bob"))
+        return create(key, content)
+
+    repo.store.create = slow  # type: ignore[method-assign]
+    forget(repo, ["doc-3"], "the slower one", who="Ada")
+    assert raced
+    rows = rows_of(Repository.open(repo.store), "raw", "v1")
+    assert not {"doc-2", "doc-3"} & set(rows) and {forgotten_id("doc-2"), forgotten_id("doc-3")} < set(rows)
+    assert len(overlay_of(repo, repo.view()).redactions) == 2
+
+
+def test_a_commit_made_meanwhile_is_searched_too() -> None:
+    """Catches: a record that an import brought while the repository was being searched."""
+    repo = shared_repository(MemoryStore())
+    other = Repository.open(repo.store)
+    create = repo.store.create
+    raced = []
+
+    def slow(key: str, content: bytes) -> bool:
+        if key.startswith("log/") and not raced:
+            raced.append(other.commit({"late": table_of(other.objects, [raw_part(other.objects, [2, 90])])}, message="late"))
+        return create(key, content)
+
+    repo.store.create = slow  # type: ignore[method-assign]
+    done = forget(repo, ["doc-2"], "asked to", who="Ada")
+    assert raced and len(done.redactions) == 2
+    assert list(rows_of(repo, "late", "main")) == [forgotten_id("doc-2"), "doc-90"]
+
+
+def test_a_sweep_at_work_is_not_crossed(repo: Repository) -> None:
+    publish(repo.oplog, repo.view(), [Change("gc/sweep", None, repo.head())], "Bob", "sweep")
+    with pytest.raises(ConflictError, match="sweep"):
+        forget(repo, ["doc-2"], "asked to", who="Ada")
+
+
+def test_where_keys_are_trusted_one_must_sign(repo: Repository, tmp_path: Path) -> None:
+    from pyfactory.repo.rules import KEYS, keys_value
+    from pyfactory.repo.signatures import change_statement, signed_by
+    from pyfactory.repo.signing import Signer
+    from pyfactory.core.canonical import encode
+
+    mine, foreign = Signer.generate(tmp_path / "mine"), Signer.generate(tmp_path / "foreign")
+    keys = {"ada": mine.public}
+    publish(repo.oplog, repo.view(), [Change(KEYS, None, repo.objects.put(encode(keys_value(keys))))], "Ada", "trust")
+    before = stored(repo)
+    for signer in (None, foreign):
+        with pytest.raises(RefusedError, match="trusted key"):
+            forget(repo, ["doc-2"], "asked to", who="Ada", signer=signer)
+    assert stored(repo) == before
+    forget(repo, ["doc-2"], "asked to", who="Ada", signer=mine)
+    change = next(change for change in next(repo.operations()).changes if change.ref == LAST)
+    assert signed_by(repo, change_statement(repo, change), keys) == "ada"
+
+
+def test_the_raw_face_sees_what_is_stored(repo: Repository) -> None:
+    part = next(repo.version("raw", "v1").parts())
+    old = repo.objects.get(part.shard)
+    forget(repo, ["doc-2"], "asked to", who="Ada")
+    assert repo.objects.get(part.shard) != old
+    assert repo.objects.raw.get(part.shard) == old == Objects(repo.store).get(part.shard)
+    assert repo.objects.exists(part.shard)
+    repo.store.delete(repo.objects.key(part.shard))
+    assert repo.objects.exists(part.shard) and not repo.objects.raw.exists(part.shard)
+    assert bytes(repo.objects.map(part.shard, verify=True)) == repo.objects.get(part.shard)

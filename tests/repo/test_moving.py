@@ -1,0 +1,84 @@
+"""Rollback, undo, deletion: one entry of the log each, and nothing is lost."""
+
+from __future__ import annotations
+
+import pytest
+from repo_tables import raw_state
+
+from pyfactory.errors import ConflictError, InvalidInputError, NotFoundError
+from pyfactory.repo.repository import Repository
+
+
+def test_rollback_is_one_entry_and_undo_leads_back(filled: Repository) -> None:
+    """Catches a rollback that makes a commit or forgets where it came from."""
+    head, before = filled.head("main"), filled.view().n
+    first = filled.load(head).parents[0]
+    assert filled.rollback("main", first, author="Eve") == first
+    assert (filled.head("main"), filled.view().n) == (first, before + 1)
+    newest = next(filled.operations())
+    assert (newest.who, newest.why) == ("Eve", f"roll main back to {first}")
+    undone = filled.undo(before + 1, author="Bob")
+    assert undone.n == before + 1 and filled.head("main") == head
+    filled.undo(before + 2)
+    assert filled.head("main") == first
+
+
+def test_rollback_to_a_tag_and_to_where_it_is(filled: Repository) -> None:
+    view = filled.view()
+    assert filled.rollback("main", "v1") == filled.head("main")
+    assert filled.view() == view, "nothing to do, nothing written"
+
+
+def test_rollback_to_what_the_branch_does_not_contain(filled: Repository) -> None:
+    """Catches a rollback that lets a branch jump to another history."""
+    elsewhere = filled.commit({"corpus": raw_state(filled.objects, "dev")}, "dev", message="dev").digest
+    for target in (elsewhere, filled.head("main")):
+        branch = "main" if target == elsewhere else "dev"
+        with pytest.raises(InvalidInputError, match="does not contain"):
+            filled.rollback(branch, target)
+    with pytest.raises(NotFoundError):
+        filled.rollback("mian", "v1")
+
+
+def test_undo_of_a_commit_moves_the_branch_back(filled: Repository) -> None:
+    head = filled.head("main")
+    filled.commit({"corpus": raw_state(filled.objects, "bad")}, message="bad")
+    filled.undo(filled.view().n)
+    assert filled.head("main") == head
+
+
+def test_undo_of_what_has_moved_on_is_a_conflict(filled: Repository) -> None:
+    """Catches an undo that throws later commits away."""
+    filled.commit({"corpus": raw_state(filled.objects, "three")}, message="three")
+    number = filled.view().n
+    last = filled.commit({"corpus": raw_state(filled.objects, "four")}, message="four").digest
+    with pytest.raises(ConflictError, match="has moved since"):
+        filled.undo(number)
+    assert filled.head("main") == last
+
+
+def test_undo_of_a_tag_of_nothing_and_of_what_never_was(filled: Repository) -> None:
+    tagged = next(each.n for each in filled.operations() if each.changes and each.changes[0].ref == "tag/v1")
+    with pytest.raises(InvalidInputError, match="tags never move"):
+        filled.undo(tagged)
+    with pytest.raises(InvalidInputError, match="moved nothing"):
+        filled.undo(0)
+    with pytest.raises(NotFoundError, match="numbered from 0 to"):
+        filled.undo(99)
+    with pytest.raises(NotFoundError):
+        filled.undo(-1)
+
+
+def test_a_deleted_branch_comes_back_by_undo(filled: Repository) -> None:
+    was = filled.delete_branch("dev")
+    assert set(filled.branches()) == {"main"}
+    with pytest.raises(NotFoundError):
+        filled.delete_branch("dev")
+    filled.undo(filled.view().n)
+    assert filled.branches()["dev"] == was
+
+
+def test_undo_of_making_a_branch_removes_it(filled: Repository) -> None:
+    filled.branch("new", "v1")
+    filled.undo(filled.view().n)
+    assert "new" not in filled.branches()
