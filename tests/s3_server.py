@@ -21,7 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["KEY_ID", "SECRET", "S3Server", "serving"]
+import pytest
+
+__all__ = ["KEY_ID", "SECRET", "S3Server", "s3_environment", "serving"]
 
 KEY_ID, SECRET = "AKIATESTSONLY", "a-secret-of-tests"
 ROOT = Path(__file__).parents[1]
@@ -62,6 +64,17 @@ def serving() -> Iterator[S3Server]:
             yield S3Server(int(said))
         finally:
             server.stdin.close()
+
+
+def s3_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set credentials in the environment, and nothing else that says how S3 is reached."""
+    for name in ("ENDPOINT_URL", "ENDPOINT_URL_S3", "REGION", "DEFAULT_REGION", "PROFILE", "SESSION_TOKEN"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(folder / "no-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(folder / "no-credentials"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 class OneByOne:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pyfactory.errors import ConflictError
 from pyfactory.factory import build, import_files
 from pyfactory.repo.repository import Repository
 from tests.raw_files import documents, write_job, write_records
@@ -43,3 +44,53 @@ def test_other_bytes_or_options_are_another_import(tmp_path: Path) -> None:
     job = write_job(tmp_path / "job.yaml", ("filter: {min_chars: 1}",), output="raw")
     build(repo, job)
     assert import_files(repo, "raw", [raw]).created
+
+
+def test_imports_side_by_side_append_behind_each_other(tmp_path: Path) -> None:
+    """Catches a conflict over rows that can stand together, rows that come before those already shown, an import that
+    is done twice over, and a report of another table than the one committed."""
+    repo = Repository.create(tmp_path / "repository")
+    files = [write_records(tmp_path / f"{name}.jsonl", documents(6, seed, name)) for seed, name in enumerate("abcd")]
+    import_files(repo, "raw", files[:1], id="id")
+    seen: list[list[object]] = []
+
+    def others(stage: str, done: int, total: int | None) -> None:
+        if not seen:
+            seen.append([])
+            elsewhere = Repository.open(tmp_path / "repository")
+            import_files(elsewhere, "raw", files[1:2], id="id")
+            import_files(elsewhere, "raw", files[2:3], id="id")
+            seen.append([*elsewhere.version("raw").parts()])
+
+    report = import_files(repo, "raw", files[3:], id="id", progress=others)
+    assert (report.created, report.records, report.rows) == (True, 6, 24)
+    parts = [*repo.version("raw").parts()]
+    assert parts[:3] == seen[1] and len(parts) == 4
+    assert [commit.message for commit in repo.log()] == ["import raw"] * 4
+    assert repo.verify().problems == []
+
+
+@pytest.mark.parametrize(("id_field", "same_file"), [("id", True), (None, True), ("id", False), (None, False)])
+def test_records_that_others_import_meanwhile_are_not_there_twice(
+    tmp_path: Path, id_field: str | None, same_file: bool
+) -> None:
+    """The same files: nothing is added. Others with a record in common: a conflict, and run again, the usual answer."""
+    repo = Repository.create(tmp_path / "repository")
+    import_files(repo, "raw", [write_records(tmp_path / "old.jsonl", documents(6, 1, "old"))], id=id_field)
+    mine = write_records(tmp_path / "mine.jsonl", documents(6, 2, "new"))
+    theirs = mine if same_file else write_records(tmp_path / "theirs.jsonl", documents(6, 2, "new")[3:])
+    begun: list[str] = []
+
+    def others(stage: str, done: int, total: int | None) -> None:
+        if not begun:
+            begun.append(stage)
+            import_files(Repository.open(tmp_path / "repository"), "raw", [theirs], id=id_field)
+
+    if same_file:
+        report = import_files(repo, "raw", [mine], id=id_field, progress=others)
+        assert (report.created, report.rows, repo.version("raw").rows) == (False, 12, 12)
+        return
+    with pytest.raises(ConflictError, match="'raw' on main was changed"):
+        import_files(repo, "raw", [mine], id=id_field, progress=others)
+    if id_field is None:
+        assert import_files(repo, "raw", [mine]).rows == 15

@@ -192,24 +192,34 @@ class _Origin:
         self.unknown: list[str] = []
 
     def follow(self, commit: Digest, table: str) -> None:
-        """Add what made a table at a commit, and what made that."""
-        maker, digest = self._maker(commit, table)
-        if (digest, table) in self._followed:
-            return
-        self._followed.add((digest, table))
+        """Add what made a table at a commit, and what made that; of a merge, what made it on either side."""
+        waiting = [(commit, table)]
+        while waiting:
+            at, name = waiting.pop()
+            maker, digest = self._maker(at, name)
+            if (digest, name) not in self._followed:
+                self._followed.add((digest, name))
+                waiting += reversed(self._add(maker, digest, name))
+
+    def _add(self, maker: Commit, digest: Digest, table: str) -> list[tuple[Digest, str]]:
+        """Take down what a commit says of how it made a table; return what it made it from."""
         made_by: Mapping[str, Any] = maker.made_by or {}
-        if made_by.get("kind") == "job" and made_by["output"] == table:
+        kind = made_by.get("kind")
+        if kind == "job" and made_by["output"] == table:
             spec = canonical.decode(self._repo.objects.get(parse_digest(made_by["job"])), f"job {made_by['job']}")
             self.jobs.append(Job(table, made_by["job"], spec, made_by["code"]))
-            for used in made_by["inputs"]:
-                self.follow(parse_digest(used["commit"]), used["table"])
-        elif made_by.get("kind") == "import" and made_by["table"] == table:
+            return [(parse_digest(used["commit"]), used["table"]) for used in made_by["inputs"]]
+        if kind == "import" and made_by["table"] == table:
             self._add_files(made_by)
-            for parent in maker.parents:
-                if table in self._repo.tables(parent):
-                    self.follow(parent, table)
-        else:
+        elif kind == "revert":
+            taken = made_by["commit"][:12]
+            self.unknown.append(
+                f"commit {digest} took back commit {taken} in table {table!r}: its files are listed too"
+            )
+        elif kind != "merge":
             self.unknown.append(f"commit {digest} does not say how it made table {table!r}")
+            return []
+        return [(parent, table) for parent in maker.parents if table in self._repo.tables(parent)]
 
     def _maker(self, commit: Digest, table: str) -> tuple[Commit, Digest]:
         """Return the commit that gave a table the state it has at a commit."""

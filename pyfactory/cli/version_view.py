@@ -89,6 +89,9 @@ def show_commit(commit: Commit, resolved: Resolved, tables: Mapping[str, TableSt
     if commit.made_by is not None:
         line()
         _show_maker(commit.made_by)
+    for verdict in commit.gates:
+        mark = "[green]passed[/]" if verdict["passed"] else "[bold red]failed[/]"
+        line(f"gate {escape(verdict['gate'])} on {escape(verdict['table'])} {mark}: {escape(verdict['reason'])}")
 
 
 def show_verification(report: VerifyReport) -> None:
@@ -123,12 +126,12 @@ def _show_maker(made_by: Mapping[str, Any]) -> None:
         records, skipped = counted(made_by["records"], "record"), counted(made_by["skipped"], "bad record")
         line(f"imported into {made_by['table']}: {records}; skipped {skipped}")
         return
-    inputs = ", ".join(f"{used['table']}@{used['resolved']} ({used['version'][:12]})" for used in made_by["inputs"])
     if made_by["kind"] == "merge":
         line(f"merged {escape(made_by['asked'])} ({made_by['commit'][:12]}), parted at {_short(made_by['base'])}")
         return
     if made_by["kind"] == "revert":
         line(f"took back commit {made_by['commit'][:12]}")
         return
+    inputs = ", ".join(f"{used['table']}@{used['resolved']} ({used['version'][:12]})" for used in made_by["inputs"])
     line(f"built by job {made_by['job'][:12]} from {escape(inputs)}")
     show_steps(made_by["steps"])

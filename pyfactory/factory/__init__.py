@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 from pyfactory.factory.building import BuildReport, build
+from pyfactory.factory.exporting import ExportReport, export
 from pyfactory.factory.importing import ImportReport, import_files
+from pyfactory.factory.importing_datasets import import_dataset
+from pyfactory.factory.importing_tokens import TokensReport, import_tokens
 from pyfactory.factory.loading import open_loader
+from pyfactory.factory.querying import query
 
-__all__ = ["BuildReport", "ImportReport", "build", "import_files", "open_loader"]
+__all__ = [
+    "BuildReport",
+    "ExportReport",
+    "ImportReport",
+    "TokensReport",
+    "build",
+    "export",
+    "import_dataset",
+    "import_files",
+    "import_tokens",
+    "open_loader",
+    "query",
+]

@@ -12,6 +12,7 @@ from pyfactory.factory.tables import publish, replaced, schema_value
 from pyfactory.job.executors.open import open_executor
 from pyfactory.job.run import JobResult, run_job
 from pyfactory.job.spec import load_job
+from pyfactory.repo.leases import writing
 from pyfactory.repo.names import check_table_name, check_text
 from pyfactory.repo.repository import Repository
 from pyfactory.repo.version import Version
@@ -90,8 +91,11 @@ def build(
     head = repo.head(branch)
     before = None if head == NO_DIGEST else repo.tables(head).get(spec.output)
     version = repo.version(spec.input_table, spec.input_ref or branch)
-    with open_executor(workers) as executor:
-        result = run_job(repo.objects, spec, version.manifest, executor, progress)
+    with (
+        writing(repo, f"build of {spec.output} by {author}", progress) as telling,
+        open_executor(workers) as executor,
+    ):
+        result = run_job(repo.objects, spec, version.manifest, executor, telling)
     state = replaced(repo, result.parts, schema_value(result.schema), result.artifacts, result.attributes)
     told = {"message": message or f"build {spec.output} from {spec.input_table}", "author": author}
     made_by = _made_by(spec.output, version, result)

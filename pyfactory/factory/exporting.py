@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from decimal import Decimal
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from pyfactory.errors import InvalidInputError
 from pyfactory.repo.tables import RECORD_COLUMNS, batches, scan_schema
 from pyfactory.repo.version import Version
 
-__all__ = ["FILE_BYTES", "IDENTITY_KEY", "ExportReport", "csv_pieces", "export", "write_file", "write_parquet"]
+__all__ = ["ExportReport", "csv_pieces", "export", "plain_rows", "write_csv", "write_parquet"]
 
 FILE_BYTES = 512 << 20
 """Content of a file of an exported folder, about."""
@@ -115,17 +117,34 @@ def export(
 
 def write_parquet(rows: pa.RecordBatchReader, path: Path) -> None:
     """Write the rows of a query to a Parquet file, which replaces the one of that name when it is complete."""
-
-    def write(aside: Path) -> None:
+    with _replacing(path) as aside:
         _write_batches(aside, rows.schema, rows)
 
-    write_file(path, write)
+
+def write_csv(rows: pa.RecordBatchReader, path: Path) -> None:
+    """Write the rows of a query to a CSV file, which replaces the one of that name when it is complete."""
+    with _replacing(path) as aside, aside.open("xb") as file:
+        for piece in csv_pieces(rows):
+            file.write(piece)
 
 
-def write_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file under another name, and rename it when it is complete and on the disk."""
-    with _replacing(path) as aside:
-        write(aside)
+def plain_rows(batch: pa.RecordBatch) -> Iterator[list[Any]]:
+    """Yield the rows of a batch as values that JSON has: bytes in hex, times as text, exact fractions as text."""
+    return map(list, zip(*([_plain(value) for value in column.to_pylist()] for column in batch.columns), strict=True))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else str(value)
+    if isinstance(value, float):
+        return value if isfinite(value) else str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def csv_pieces(rows: pa.RecordBatchReader) -> Iterator[bytes]:
@@ -241,7 +260,10 @@ def _write_batches(path: Path, schema: pa.Schema, rows: Iterable[pa.RecordBatch]
     """Write batches to a new file, a row group each, and return its size."""
     with translate_os_error(path):
         try:
-            with path.open("xb") as file, pq.ParquetWriter(pa.PythonFile(file), schema, compression="zstd") as writer:
+            with (
+                path.open("xb") as file,
+                pq.ParquetWriter(pa.PythonFile(file, mode="w"), schema, compression="zstd") as writer,
+            ):
                 for batch in rows:
                     if batch.num_rows:
                         writer.write_batch(batch, batch.num_rows)

@@ -19,6 +19,7 @@ from pyfactory.factory.earlier import earlier_import, same_files, sides_of
 from pyfactory.factory.tables import appended, publish, schema_value
 from pyfactory.job.executors.open import open_executor
 from pyfactory.repo.forgotten import refuse_forgotten
+from pyfactory.repo.leases import writing
 from pyfactory.repo.names import check_table_name, check_text
 from pyfactory.repo.objects import TableState
 from pyfactory.repo.repository import Repository
@@ -111,15 +112,18 @@ def import_files(
         if (earlier := earlier_import(repo, head, table, options, partial(same_files, files))) is not None:
             return _report(earlier.digest, False, state, earlier.made_by or {}, len(files), [])
     old = None if state is None else Manifest(repo.objects, state.manifest)
-    reading = {"check": partial(check_columns, table, state), "progress": progress}
-    imported = _read(repo, paths, options | reading, old, workers)
-    check_records(repo, imported)
-    refuse_forgotten(repo, imported.parts)
-    made_by = describe_import(repo, table, imported)
-    after = appended(repo, old, imported.parts, schema_value(imported.schema))
-    told = {"message": message or f"import {table}", "author": author, "made_by": made_by}
-    done = publish(repo, table, state, after, head, branch, **told)
-    return _report(done.digest, True, after, made_by, len(imported.sources), imported.bad)
+    with writing(repo, f"import of {table} by {author}", progress) as telling:
+        reading = {"check": partial(check_columns, table, state), "progress": telling}
+        imported = _read(repo, paths, options | reading, old, workers)
+        check_records(repo, imported)
+        refuse_forgotten(repo, imported.parts)
+        made_by = describe_import(repo, table, imported)
+        after = appended(repo, old, imported.parts, schema_value(imported.schema))
+        told = {"message": message or f"import {table}", "author": author, "made_by": made_by}
+        done = publish(repo, table, state, after, head, branch, **told)
+    return _report(
+        done.digest, done.created, repo.tables(done.digest)[table], made_by, len(imported.sources), imported.bad
+    )
 
 
 def _read(

@@ -96,7 +96,8 @@ def import_dataset(
     after = appended(repo, old, imported.parts, schema_value(imported.schema))
     told = {"message": message or f"import {table}", "author": author, "made_by": made_by}
     done = publish(repo, table, state, after, head, branch, **told)
-    return ImportReport(done.digest, True, imported.records, 0, [], 0, after.rows, after.nbytes)
+    now = repo.tables(done.digest)[table]  # which others may have appended to as well
+    return ImportReport(done.digest, done.created, imported.records, 0, [], 0, now.rows, now.nbytes)
 
 
 def _same(content: Digest, listed: Listed) -> bool:

@@ -164,7 +164,7 @@ def import_tokens(
     )
     told = {"message": message or f"import {table}", "author": author, "made_by": made_by}
     done = publish(repo, table, state, after, head, branch, **told)
-    return _report(done.digest, True, after, made_by, asked, files)
+    return _report(done.digest, done.created, repo.tables(done.digest)[table], made_by, asked, files)
 
 
 def _asked(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from pyfactory.core.digest import NO_DIGEST, Digest
 from pyfactory.errors import ConflictError
+from pyfactory.repo.merge import merge_table_states
+from pyfactory.repo.merge_rows import ids_of_both
 from pyfactory.repo.objects import TableState
 from pyfactory.repo.repository import CommitResult, Repository
+from pyfactory.shard.diff import diff_manifests
 from pyfactory.shard.layout import schema_to_value
-from pyfactory.shard.manifest import Manifest, Part, extend_manifest, new_batch, write_manifest
+from pyfactory.shard.manifest import Entry, Manifest, Part, extend_manifest, new_batch, write_manifest
 
 __all__ = ["SchemaValue", "appended", "publish", "replaced", "schema_value"]
 
@@ -58,7 +61,10 @@ def replaced(
 def publish(
     repo: Repository, table: str, before: TableState | None, after: TableState, head: Digest, branch: str, **told: Any
 ) -> CommitResult:
-    """Commit a new state of one table, also when others have committed other tables to the branch meanwhile.
+    """Commit a new state of one table, also when others have committed to the branch meanwhile.
+
+    What others did to other tables stays as it is. If others have appended to this one and so do we, our shards go
+    behind theirs; so the table committed may have more rows than `after`.
 
     Args:
         repo: The repository.
@@ -70,19 +76,51 @@ def publish(
         told: What `Repository.commit` records: message, author, made_by.
 
     Raises:
-        ConflictError: The table itself was changed meanwhile.
+        ConflictError: The table itself was changed meanwhile in another way, or ids that we give are taken now.
     """
     for _ in range(_TRIES):
         try:
             return repo.commit({table: after}, branch, expected_head=head, **told)
         except ConflictError as conflict:
             head = repo.head(branch)
-            if (None if head == NO_DIGEST else repo.tables(head).get(table)) != before:
-                raise ConflictError(
-                    f"table {table!r} on {branch} was changed by somebody else meanwhile: {conflict.message}",
-                    hint="look at pyfactory log, then run it again",
-                ) from conflict
+            now = None if head == NO_DIGEST else repo.tables(head).get(table)
+            if now != before:
+                rebased = _rebased(repo, table, before, now, after)
+                if rebased is None:
+                    raise ConflictError(
+                        f"table {table!r} on {branch} was changed by somebody else meanwhile: {conflict.message}",
+                        hint="look at pyfactory log, then run it again",
+                    ) from conflict
+                before, after = now, rebased
     raise ConflictError(f"{branch} moves faster than table {table!r} can be committed", hint="run it again")
+
+
+def _rebased(
+    repo: Repository, table: str, before: TableState | None, now: TableState | None, after: TableState
+) -> TableState | None:
+    """Return what is there now with what `after` appended to `before`; None if that was not all that was done."""
+    if now is None or before is None or now.digest == after.digest:
+        return None if now is None or now.digest != after.digest else after
+    merged = merge_table_states(repo.objects, table, before, now, after)
+    if merged.state is None or merged.conflicts or not merged.only_added:
+        return None
+    theirs, ours = ([*_added(repo, before, state)] for state in (now, after))
+    # The same batch was appended by the same work, done twice: once is enough.
+    done = {entry.batch for entry in theirs}
+    parts = [entry.part for entry in ours if entry.batch not in done]
+    # Ids from content, which count equal records, were given without those that the others have appended.
+    if ids_of_both(repo.objects, [entry.part for entry in theirs], parts, content=True)[0]:
+        return None
+    state = merged.state
+    if not parts:
+        return _state(repo, now.manifest, state.schema, state.artifacts, state.attributes)
+    # Not the merged rows: those may sort before rows that the branch has already shown.
+    return appended(repo, Manifest(repo.objects, now.manifest), parts, state.schema, state.artifacts, state.attributes)
+
+
+def _added(repo: Repository, before: TableState, state: TableState) -> Iterator[Entry]:
+    found = diff_manifests(repo.objects, before.manifest, state.manifest)
+    return (difference.after for difference in found if difference.after is not None)
 
 
 def _state(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 from pyfactory.errors import NotFoundError, PyfactoryError
@@ -17,7 +17,8 @@ class Problem:
 
     Attributes:
         kind: `missing`, `corrupt` (not the bytes that were written, or not readable), `count` (two places disagree on
-            a number), `log` (the chain of operations is broken), or the kind of the error that reading ended in.
+            a number), `log` (the chain of operations is broken), `run` (the chain of a training run is), or the kind
+            of the error that reading ended in.
         object: Digest of the object, or the key of what is not named by digest.
         tables: Tables that need it, ascending; empty if it belongs to none.
         where: The first commit found that needs it, "" if none does.
@@ -41,6 +42,11 @@ class VerifyReport:
         objects: Objects that were read and compared with their digest, commits included.
         nbytes: Their bytes.
         problems: All that is wrong; empty when the repository is whole.
+        runs: Entries of training runs that were read.
+        resumed: Shards and sides that an earlier verification had read, which this one continued.
+        skipped: Shards and sides that are not in the sample.
+        redacted: Shards and sides that are gone as a redaction says, their replacements being there.
+        advice: Completion marks that cannot be read: they cost work that is done again, and nothing else.
     """
 
     operations: int
@@ -48,6 +54,11 @@ class VerifyReport:
     objects: int
     nbytes: int
     problems: list[Problem]
+    runs: int = 0
+    resumed: int = 0
+    skipped: int = 0
+    redacted: int = 0
+    advice: list[Problem] = field(default_factory=list)
 
 
 class Findings:
@@ -60,9 +71,17 @@ class Findings:
         """Note a problem of an object (a digest or a key)."""
         self._problems.setdefault(name, []).append(Problem(kind, name, tuple(sorted(tables)), where, message))
 
-    def noting(self, name: str, tables: Iterable[str] = (), where: str = "") -> _Noting:
-        """Return a context that turns an error inside it into a problem of an object, and goes on after it."""
-        return _Noting(self, name, tables, where)
+    def noting(self, name: str, tables: Iterable[str] = (), where: str = "", *, required: bool = True) -> _Noting:
+        """Return a context that turns an error inside it into a problem of an object, and goes on after it.
+
+        What is not `required` may be missing.
+        """
+        return _Noting(self, name, tables, where, required)
+
+    def absorb(self, other: Findings) -> None:
+        """Add the problems of another search."""
+        for name, problems in other._problems.items():
+            self._problems.setdefault(name, []).extend(problems)
 
     def names(self) -> set[str]:
         """Return the objects that have problems."""
@@ -80,8 +99,9 @@ class Findings:
 
 
 class _Noting:
-    def __init__(self, findings: Findings, name: str, tables: Iterable[str], where: str) -> None:
+    def __init__(self, findings: Findings, name: str, tables: Iterable[str], where: str, required: bool) -> None:
         self._findings = findings
+        self._required = required
         self._needed = (name, tables, where)
 
     def __enter__(self) -> None:
@@ -94,6 +114,8 @@ class _Noting:
             return False
         name, tables, where = self._needed
         missing = isinstance(error, NotFoundError) or isinstance(error.__cause__, NotFoundError)
+        if missing and not self._required:
+            return True
         kind = "missing" if missing else error.kind
         message = error.message if name in error.message else f"{name}: {error.message}"
         self._findings.add(kind, name, message, tables, where)

@@ -136,13 +136,16 @@ def shown_key(difference: Difference) -> str:
     return f"{generation}/{batch.hex()[:12]}/{ordinal}"
 
 
-def ids_of_both(objects: Objects, ours: Sequence[Part], theirs: Sequence[Part]) -> tuple[int, list[str]]:
-    """Find ids that rows of both sides have, other than those made from content.
+def ids_of_both(
+    objects: Objects, ours: Sequence[Part], theirs: Sequence[Part], *, content: bool = False
+) -> tuple[int, list[str]]:
+    """Find ids that rows of both sides have.
 
     Args:
         objects: Where the side shards are; parts without one are passed over.
         ours: Parts of one side.
         theirs: Parts of the other.
+        content: Also ids made from the content of records, which equal records on two sides have in common.
 
     Returns:
         How many rows of one side have an id of the other, and the first few ids in the order of text. O(rows), holding
@@ -156,7 +159,7 @@ def ids_of_both(objects: Objects, ours: Sequence[Part], theirs: Sequence[Part]) 
     known: Keys = np.sort(np.concatenate(keys))
     count, first = 0, list[str]()
     for batch in _sides(objects, more) if len(known) else ():
-        found = _ids(batch, known)
+        found = _ids(batch, known, content)
         count += len(found)
         first = heapq.nsmallest(_SHOWN_IDS, {*first, *found})
     return count, first
@@ -179,17 +182,18 @@ def _keys(batch: pa.RecordBatch) -> Keys:
     return Side(batch).keys.view(_KEY_DTYPE)
 
 
-def _ids(batch: pa.RecordBatch, known: Keys) -> list[str]:
-    """Return the ids of a side shard whose keys are known (ascending), without those made from content."""
+def _ids(batch: pa.RecordBatch, known: Keys, content: bool) -> list[str]:
+    """Return the ids of a side shard whose keys are known (ascending); those made from content only if asked."""
     keys = _keys(batch)
     places = np.minimum(np.searchsorted(known, keys), len(known) - 1)
     rows = np.asarray(batch.column("row"))[known[places] == keys]
     if len(rows) and int(rows.max()) >= batch.num_rows:
         raise CorruptError(f"a key of a side shard names row {rows.max()} of {batch.num_rows}")
     ids = batch.column("id").take(pa.array(rows))
-    explicit = ids.filter(pc.invert(pc.starts_with(ids, pattern=_CONTENT_ID)))
+    if not content:
+        ids = ids.filter(pc.invert(pc.starts_with(ids, pattern=_CONTENT_ID)))
     try:
-        found: list[str] = explicit.to_pylist()
+        found: list[str] = ids.to_pylist()
     except UnicodeDecodeError as error:
         raise CorruptError("an id of a side shard is not valid UTF-8") from error
     return found

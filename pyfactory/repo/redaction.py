@@ -248,7 +248,7 @@ def _replacement(value: Value, what: str) -> Replacement:
     masked, end = [], 0
     for span in fields.items("masked"):
         match span:
-            case [int(first), int(stop)] if end <= first < stop < 2**63 and not isinstance(first, bool):
+            case [int(first), int(stop)] if end <= first < stop < 2**63 and bool not in (type(first), type(stop)):
                 masked.append((first, stop))
                 end = stop
             case _:

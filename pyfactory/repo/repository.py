@@ -261,7 +261,7 @@ class Repository:
 
     def verify(self, progress: Progress = no_progress) -> VerifyReport:
         """Read everything the log leads to and report all that is wrong. See `verify`."""
-        return verify(self.oplog, progress)
+        return verify(self, progress)
 
     def _check_writing(self, message: str, author: str) -> None:
         check_writable(self.url, self._writer_features)

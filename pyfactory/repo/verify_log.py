@@ -15,6 +15,7 @@ from pyfactory.repo.findings import Findings
 from pyfactory.repo.names import BRANCH, TAG
 from pyfactory.repo.operation import Operation, View
 from pyfactory.repo.oplog import HINT, SUMMARY_EVERY, log_key, summary_key, summary_view
+from pyfactory.repo.reachable import GC
 from pyfactory.store.base import Store
 
 __all__ = ["LogCheck"]
@@ -31,12 +32,17 @@ class LogCheck:
         findings: Takes the problems.
         operations: Entries read so far.
         commits: Every commit that a branch or tag ever named, in order, with the ref that named it.
+        documents: Every object that another ref ever named, in order, with that ref; of a sweep's own refs, which let
+            their lists go, only what they name now.
+        swept: Whether there was ever a sweep, so that what no ref leads to may be gone.
     """
 
     store: Store
     findings: Findings
     operations: int = 0
     commits: dict[Digest, str] = field(default_factory=dict)
+    documents: dict[Digest, str] = field(default_factory=dict)
+    swept: bool = False
     _previous: Digest | None = NO_DIGEST  # None: lost
     _refs: dict[str, Digest | None] = field(default_factory=dict)
     _whole: bool = True  # all refs are known
@@ -61,6 +67,14 @@ class LogCheck:
             n = beyond
         if hint is not None and hint.n >= n:
             self._note(n, f"the log ends at entry {n - 1}, but the hint remembers entry {hint.n}: its end is missing")
+
+    def refs(self) -> dict[str, Digest]:
+        """Return what the refs name now, as far as it is known."""
+        return {ref: new for ref, new in self._refs.items() if new is not None}
+
+    def view(self) -> View:
+        """Return the refs as a view, to be used for nothing but looking up refs."""
+        return View(max(self.operations - 1, 0), self._previous or NO_DIGEST, self.refs())
 
     def _read(self, n: int) -> bytes | None:
         """Return the bytes of an entry, None if there is none; one that exists but cannot be read is noted."""
@@ -116,6 +130,10 @@ class LogCheck:
             for digest in (old, new):
                 if digest is not None:
                     self.commits.setdefault(digest, ref)
+        elif ref.startswith(GC):
+            self.swept = True
+        elif new is not None:
+            self.documents.setdefault(new, ref)
 
     def _compare(self, n: int, remembered: View | None, key: str) -> None:
         """Compare what a hint or summary says of the log up to entry n with what was read."""

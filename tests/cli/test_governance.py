@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import stat
 import subprocess
 from pathlib import Path
@@ -149,18 +150,27 @@ def test_an_encrypted_key(shell: Shell, repo: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("PYFACTORY_KEY_PASSWORD", "sesame")
     shell.done("sign", repo, "v1", "--key", path)
     monkeypatch.delenv("PYFACTORY_KEY_PASSWORD")
-    master, slave = pty.openpty()
-    command = [*COMMAND, "sign", str(repo), "v1", "--key", str(path)]
-    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=os.environ) as child:
-        os.close(slave)
-        shown = b""
-        while b"Password" not in shown:
-            shown += os.read(master, 1000)
-        os.write(master, b"sesame\n")
-        while child.poll() is None or b"signed" not in shown:
+    shown, code = typed([*COMMAND, "sign", str(repo), "v1", "--key", str(path)], b"Password", b"sesame\n")
+    assert code == 0 and b"signed" in shown and b"sesame" not in shown, shown
+
+
+def typed(command: list[str], prompt: bytes, answer: bytes) -> tuple[bytes, int]:
+    """Run a command on a terminal, answer its prompt, and return what was shown and the exit code."""
+    terminal, theirs = pty.openpty()
+    child = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    shown = b""
+    try:
+        while select.select([terminal], [], [], 60)[0]:
             try:
-                shown += os.read(master, 1000)
-            except OSError:  # the terminal is gone with the child
+                shown += os.read(terminal, 1000)
+            except OSError:  # the child is gone, and the terminal with it
                 break
-    os.close(master)
-    assert child.returncode == 0 and b"signed" in shown and b"sesame" not in shown, shown
+            if prompt in shown and answer:
+                os.write(terminal, answer)
+                answer = b""
+        return shown, child.wait(10)
+    finally:
+        child.kill()
+        child.wait()
+        os.close(terminal)

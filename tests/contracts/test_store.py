@@ -105,7 +105,7 @@ KINDS = [bytes, bytearray, lambda content: memoryview(content)[1:], memoryview, 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_buffer_is_stored_and_copied(store: Store, kind: Callable[[bytes], bytearray]) -> None:
-    """Catches a store that keeps the caller's buffer, which the caller goes on using, or refuses Arrow's signed ones."""
+    """Catches a store that keeps the caller's buffer, which the caller goes on using, or refuses Arrow's."""
     buffer = kind(bytearray(b"xhello"))
     expected = bytes(buffer)
     store.create("a", buffer)

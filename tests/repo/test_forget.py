@@ -192,11 +192,12 @@ def test_of_two_at_once_none_is_lost() -> None:
     repo = shared_repository(MemoryStore())
     other = Repository.open(repo.store)
     create = repo.store.create
-    raced = []
+    raced: list[str] = []
 
     def slow(key: str, content: bytes) -> bool:
         if key.startswith("log/") and not raced:
-            raced.append(forget(other, ["doc-2"], "the faster one", who="Bob"))
+            raced.append(key)
+            forget(other, ["doc-2"], "the faster one", who="Bob")
         return create(key, content)
 
     repo.store.create = slow  # type: ignore[method-assign]
@@ -212,11 +213,12 @@ def test_a_commit_made_meanwhile_is_searched_too() -> None:
     repo = shared_repository(MemoryStore())
     other = Repository.open(repo.store)
     create = repo.store.create
-    raced = []
+    raced: list[str] = []
 
     def slow(key: str, content: bytes) -> bool:
         if key.startswith("log/") and not raced:
-            raced.append(other.commit({"late": table_of(other.objects, [raw_part(other.objects, [2, 90])])}, message="late"))
+            raced.append(key)
+            other.commit({"late": table_of(other.objects, [raw_part(other.objects, [2, 90])])}, message="late")
         return create(key, content)
 
     repo.store.create = slow  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Processes that write one local repository at once."""
+"""Processes that write one repository on a local disk at once."""
 
 from __future__ import annotations
 
@@ -8,34 +8,31 @@ from multiprocessing.pool import Pool
 from pathlib import Path
 
 import pytest
-from repo_tables import raw_state
-from repo_worker import race
+from races import hold_race
 
-from pyfactory.repo.repository import Repository
-
-COMMITS = 25
-WORKERS = 8
+COMMITS = 1000
+MOST = 16
 
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[Pool]:
-    with multiprocessing.get_context("spawn").Pool(WORKERS) as pool:
+    with multiprocessing.get_context("spawn").Pool(MOST) as pool:
         yield pool
 
 
+def branches_of(workers: int, shared: bool) -> list[str]:
+    return ["main"] if shared else [f"worker-{worker}" for worker in range(workers)]
+
+
 @pytest.mark.parametrize("shared", [False, True], ids=["own branches", "one branch"])
-@pytest.mark.parametrize("workers", [2, WORKERS])
-def test_no_acknowledged_commit_is_lost_or_doubled(workers: int, shared: bool, tmp_path: Path, processes: Pool) -> None:
+def test_no_acknowledged_commit_is_lost_or_doubled(shared: bool, tmp_path: Path, processes: Pool) -> None:
     """Catches a publish that overwrites, or that believes "the key is taken" of its own entry and publishes again."""
-    repository = Repository.create(tmp_path)
-    repository.commit({"corpus": raw_state(repository.objects, "base")}, message="base")
-    tasks = [(str(tmp_path), worker, COMMITS, shared) for worker in range(workers)]
-    acknowledged = processes.starmap(race, tasks, chunksize=1)
-    logged = [(entry.why, change.new) for entry in repository.operations() for change in entry.changes]
-    assert len(set(logged)) == len(logged)
-    for commits in acknowledged:
-        assert len(commits) == COMMITS
-        assert [entry for entry in reversed(logged) if entry in commits] == commits, "once each, in order"
-    branches = ["main"] if shared else [f"worker-{worker}" for worker in range(workers)]
-    assert sum(len(list(repository.log(branch))) - 1 for branch in branches) == workers * COMMITS
-    assert repository.verify().problems == []
+    hold_race(processes, tmp_path, 8, 120, branches_of(8, shared))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("shared", [False, True], ids=["own branches", "one branch"])
+@pytest.mark.parametrize("workers", [2, MOST])
+def test_a_thousand_commits(workers: int, shared: bool, tmp_path: Path, processes: Pool) -> None:
+    hold_race(processes, tmp_path, workers, COMMITS, branches_of(workers, shared))

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from repo_tables import raw_state, state_of, token_part
+from test_refusal import Closed
 from test_signatures import ADA, BOB, EVE
 
 from pyfactory.core.canonical import encode
 from pyfactory.core.digest import Digest
-from pyfactory.errors import InvalidInputError, ReadOnlyError, RefusedError
+from pyfactory.errors import InvalidInputError, RefusedError
 from pyfactory.repo.objects import Commit, TableState, Tree
 from pyfactory.repo.operation import Change, utc_now
 from pyfactory.repo.refusal import list_refusals
@@ -21,7 +22,6 @@ from pyfactory.repo.rules import BranchRule, GateRule
 from pyfactory.repo.ruling import distrust_key, set_keys, set_rule
 from pyfactory.repo.signatures import sign_commit, sign_tag
 from pyfactory.repo.transaction import publish
-from pyfactory.store.memory import MemoryStore
 from pyfactory.stream.stream import Stream
 
 
@@ -172,17 +172,6 @@ def test_a_stream_opens_only_what_is_required(repository: Repository) -> None:
     assert stream.identity == plain.identity and stream.digest(0, 3) == plain.digest(0, 3)
     with pytest.raises(InvalidInputError):
         Stream(version, seed=1, sequence_length=2, require="sigend")
-
-
-class Closed(MemoryStore):
-    """A store that somebody may only read."""
-
-    closed = False
-
-    def create(self, key: str, content: object) -> bool:
-        if self.closed:
-            raise ReadOnlyError(f"{key}: no permission")
-        return super().create(key, content)  # type: ignore[arg-type]
 
 
 def test_who_may_only_read_is_refused_as_well() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 
 import pytest
-from edits import LONG_RUNS, TABLES, Table, changes_of, differences, entries, key_of
 from hypothesis import given
 from hypothesis import strategies as st
 from test_tree import Watched, some_parts
+from tree_edits import LONG_RUNS, TABLES, Table, changes_of, differences, entries, key_of
 
 from pyfactory.core.digest import NO_DIGEST, Digest
 from pyfactory.errors import CorruptError

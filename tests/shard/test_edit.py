@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from edits import LONG_RUNS, TABLES, Table, changes_of, differences, entries, key_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 from test_tree import Watched, count, some_parts
+from tree_edits import LONG_RUNS, TABLES, Table, changes_of, differences, entries, key_of
 
 from pyfactory.core.digest import Digest
 from pyfactory.errors import CorruptError, InternalError

@@ -144,7 +144,7 @@ def check_set_name(name: str) -> None:
     """Raise InvalidInputError unless an evaluation set may be called `name`."""
     if not re.fullmatch(_NAME, name, re.ASCII):
         hint = "use up to 100 letters, digits, '.', '_' and '-', starting with a letter or digit"
-        raise InvalidInputError(f"an evaluation set cannot be called {ascii(name[:80])}", hint=hint)
+        raise InvalidInputError(f"an evaluation set cannot be called {name[:80]!a}", hint=hint)
 
 
 def digests_in_options(options: Mapping[str, Any]) -> tuple[Digest, ...]:

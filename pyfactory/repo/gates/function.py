@@ -148,7 +148,5 @@ def _called(function: Objector, batches: Iterator[pa.RecordBatch], name: str) ->
             f"the gate function: {name} failed: {type(error).__name__}: {error}", hint="mend the function"
         ) from error
     if not all(isinstance(item, str) for item in ids):
-        raise InvalidInputError(
-            f"the gate function: {name} does not return record ids", hint="return an iterable of str"
-        )
+        raise InvalidInputError(f"the gate function: {name} returns what is no id", hint="return an iterable of str")
     return ids

@@ -59,12 +59,13 @@ def judge(
         names = proposals.changed() if rule.table == ALL else [rule.table]
         for name in names:
             proposal = proposals.of(name)
-            obstacle = gate.obstacle(proposal)
+            obstacle = _obstacle(gate, proposal)
             if not obstacle:
                 verdicts.append(gate.judge(proposal))
             elif rule.table != ALL:
-                verdicts.append(_unfit(gate, proposal, obstacle))
-    proposals.carry()
+                verdicts.append(answer(gate, proposal, obstacle, {}, passed=False))
+    if all(verdict.passed for verdict in verdicts):
+        proposals.carry()
     return verdicts
 
 
@@ -127,10 +128,12 @@ class _Proposals:
                 self._sketches.carry(proposal.before, proposal.after)
 
 
-def _unfit(gate: Gate, proposal: Proposal, obstacle: str) -> Verdict:
-    missing = proposal.before is None and proposal.after is None
-    reason = f"there is no table {proposal.table!r}" if missing else f"the table {proposal.table!r} {obstacle}"
-    return answer(gate, proposal, reason, {}, passed=False)
+def _obstacle(gate: Gate, proposal: Proposal) -> str:
+    """Return why a table cannot be judged, as a sentence, or ""."""
+    if proposal.before is None and proposal.after is None:
+        return f"there is no table {proposal.table!r}"
+    obstacle = gate.obstacle(proposal)
+    return f"the table {proposal.table!r} {obstacle}" if obstacle else ""
 
 
 def _without(parts: list[Part], moved: Counter[Part]) -> tuple[Part, ...]:

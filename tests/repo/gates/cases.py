@@ -1,6 +1,7 @@
 """Labelled fixtures of gates: each line is one proposed change and whether the gate should stop it.
 
-The first line holds what all cases share: {"options": {...}, "columns": [[name, type, nullable], ...], "base": {...}}.
+The first line holds what all cases share: {"options": {...}, "columns": [[name, type, nullable], ...], "base": {...}},
+and "sets", the texts of evaluation sets by name.
 Every other line is a case: {"label": true, "added": [row, ...]} and, if need be, its own "options", "before" (rows of
 the target), "columns", "columns_before" (of the target, if they are others) and a "note". A row is a text, a list of
 tokens, or an object of columns; {"times": n, "row": row} is a row n times; {"hex": "..."} as a value is bytes.
@@ -46,6 +47,7 @@ def stopped(gate: str, shared: Mapping[str, Any], case: Mapping[str, Any], optio
         base=base,
         columns=columns,
         columns_before=case.get("columns_before"),
+        sets=shared.get("sets"),
     )
     return not verdict.passed
 

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from pyfactory.repo.gates.base import Verdict
+from pyfactory.repo.gates.contamination import DEFAULT_N
+from pyfactory.repo.gates.contamination_sets import make_set
 from pyfactory.repo.gates.run import judge
 from pyfactory.repo.objects import TableState, Tree
 from pyfactory.repo.rules import GateRule
@@ -82,9 +84,16 @@ def verdict_on(
     base: Mapping[str, Rows] | None = None,
     columns: Sequence[Any] = (),
     columns_before: Sequence[Any] | None = None,
+    sets: Mapping[str, Sequence[str]] | None = None,
 ) -> Verdict:
-    """Judge rows that are appended to a table of rows (or, with other columns, that replace it); ids are r0, r1, ..."""
+    """Judge rows that are appended to a table of rows (or, with other columns, that replace it); ids are r0, r1, ...
+
+    `sets` are evaluation sets, stored first and named in the options.
+    """
     objects = Objects(MemoryStore())
+    if sets is not None:
+        named = {name: objects.put(make_set(texts, DEFAULT_N).to_bytes()) for name, texts in sets.items()}
+        options = {**options, "sets": [f"{name}={digest}" for name, digest in named.items()]}
     others = {name: table(objects, rows, prefix=f"{name}-") for name, rows in (base or {}).items()}
     changed = columns_before is not None and list(columns_before) != list(columns)
     target = {**others}

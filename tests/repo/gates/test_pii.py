@@ -120,7 +120,7 @@ def test_bytes_that_are_no_text_are_looked_through() -> None:
     assert value["counts"]["email"] == 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.text()
     | st.lists(st.sampled_from([*"@.:+-/() 019afx\n\0", "::", "ey" + "J", "sk" + "-", "key=", "00"]), max_size=40).map(
@@ -168,8 +168,12 @@ HOSTILE: dict[str, str] = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_long_line_takes_linear_time(name: str) -> None:
     """Mutant: a pattern without a bound, whose time grows with the square of the text."""
-    short, long = (_seconds(find_kinds, HOSTILE[name] * (size // len(HOSTILE[name]))) for size in (125_000, 1_000_000))
-    assert long < 8 * max(short, 0.05) * 4
+    short, long = (_seconds(find_kinds, HOSTILE[name] * (size // len(HOSTILE[name]))) for size in (40_000, 320_000))
+    assert long < 8 * max(short, 0.02) * 4
+
+
+def test_a_million_digits_on_one_line() -> None:
+    assert find_kinds("1" * 1_000_000) == set()
 
 
 def _seconds(function: Callable[[str], Any], text: str) -> float:
