@@ -45,9 +45,7 @@ def token_part(objects: Objects, numbers: Sequence[int]) -> Part:
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     shard = encode_shard(token_batch(np.concatenate([*rows, np.empty(0, np.int64)]).astype(np.uint16), offsets))
     side = make_side(pa.array([f"doc-{number}" for number in numbers], pa.large_string()))
-    return Part(
-        objects.put(memoryview(shard)), objects.put(memoryview(side)), len(rows), int(offsets[-1]), shard.size
-    )
+    return Part(objects.put(memoryview(shard)), objects.put(memoryview(side)), len(rows), int(offsets[-1]), shard.size)
 
 
 def table_of(

@@ -146,9 +146,9 @@ def single() -> bool:
 
 
 def chosen(calls: list[Any], mode: str) -> list[Any]:
-    if mode == "full" or len(calls) <= 2 * SAMPLE:
+    if mode == "full" or len(calls) <= 20 + SAMPLE:
         return calls
-    early, publishing = calls[:-6], calls[-6:]
+    early, publishing = calls[:-20], calls[-20:]  # what comes after the entry included
     return sorted(random.Random(len(calls)).sample(early, SAMPLE), key=early.index) + publishing
 
 

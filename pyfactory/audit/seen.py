@@ -7,7 +7,7 @@ follow by arithmetic, and the ledger says which of them a run received.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,14 +71,30 @@ def runs_that_saw(repo: Repository, record_ids: Sequence[str]) -> list[Seen]:
     """
     names = sorted({key.split("/")[1] for key, _ in repo.store.list("runs")})
     runs = {name: read_run(repo.store, name) for name in names}
+    order = _parents_first(runs)
     found: list[Seen] = []
     places = _Places(repo, record_ids)
     for record in dict.fromkeys(record_ids):
         tainted: dict[str, str] = {}  # digest of a checkpoint entry -> the run that made it
-        for name in sorted(runs, key=lambda name: (str(runs[name][0].get("time")), name)):
+        for name in order:
             seen = _seen(places, record, name, runs[name], tainted)
             found += [seen] if seen is not None else []
     return found
+
+
+def _parents_first(runs: Mapping[str, list[dict[str, Any]]]) -> list[str]:
+    """Return the runs by time, each behind the one that it was resumed from: clocks differ, and seconds are long."""
+    order: dict[str, None] = {}
+    for name in sorted(runs, key=lambda name: (str(runs[name][0].get("time")), name)):
+        line = [name]
+        while line[-1] not in order:
+            parent = runs[line[-1]][0].get("parent")
+            before = parent.get("run") if isinstance(parent, dict) else None
+            if not isinstance(before, str) or before not in runs or before in line:
+                break
+            line.append(before)
+        order |= dict.fromkeys(reversed(line))
+    return [*order]
 
 
 def _seen(

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from pyfactory.cli import audit, erasure, gates, governance, history, interchange, repository, tables
+from pyfactory.cli import audit, erasure, gates, governance, history, interchange, repository, sweep, tables
 from pyfactory.cli.interrupts import interruptible
 from pyfactory.cli.output import show_error
 from pyfactory.errors import InternalError, InvalidInputError, PyfactoryError, UnavailableError
@@ -35,7 +35,7 @@ def _options(debug: bool = typer.Option(False, "--debug", help="Show the stack t
     """Options of all commands."""
 
 
-for commands in (repository, history, tables, audit, governance, erasure, gates, interchange):
+for commands in (repository, sweep, history, tables, audit, governance, erasure, gates, interchange):
     commands.register(app)
 
 

@@ -1,4 +1,4 @@
-"""Commands about repositories: init, verify; and what all commands take."""
+"""Commands about repositories: init; and what all commands take."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pyfactory.cli.output import emit, line, progress
+from pyfactory.cli.output import emit, line
 
 __all__ = ["Json", "Repo", "author", "register"]
 
@@ -27,8 +27,7 @@ def author() -> str:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (init, verify):
-        app.command()(command)
+    app.command()(init)
 
 
 def init(repo: Repo, as_json: Json = False) -> None:
@@ -39,19 +38,3 @@ def init(repo: Repo, as_json: Json = False) -> None:
     if not emit({"repository": made.url}, as_json=as_json):
         line(f"made an empty repository at [bold]{escape(made.url)}[/]")
         line(f"next: pyfactory import {escape(repo)} raw FILES…")
-
-
-def verify(repo: Repo, as_json: Json = False) -> None:
-    """Read every object and check its bytes against its digest."""
-    from dataclasses import asdict
-
-    from pyfactory.cli.version_view import show_verification
-    from pyfactory.repo.repository import Repository
-
-    with progress(as_json=as_json) as shown:
-        report = Repository.open(repo).verify(shown)
-    problems = [asdict(problem) for problem in report.problems]
-    if not emit({"objects": report.objects, "bytes": report.nbytes, "problems": problems}, as_json=as_json):
-        show_verification(report)
-    if problems:
-        raise typer.Exit(1)

@@ -91,15 +91,13 @@ def build(
     head = repo.head(branch)
     before = None if head == NO_DIGEST else repo.tables(head).get(spec.output)
     version = repo.version(spec.input_table, spec.input_ref or branch)
-    with (
-        writing(repo, f"build of {spec.output} by {author}", progress) as telling,
-        open_executor(workers) as executor,
-    ):
-        result = run_job(repo.objects, spec, version.manifest, executor, telling)
-    state = replaced(repo, result.parts, schema_value(result.schema), result.artifacts, result.attributes)
     told = {"message": message or f"build {spec.output} from {spec.input_table}", "author": author}
-    made_by = _made_by(spec.output, version, result)
-    done = publish(repo, spec.output, before, state, head, branch, made_by=made_by, **told)
+    with writing(repo, f"build of {spec.output} by {author}", progress) as telling:
+        with open_executor(workers) as executor:
+            result = run_job(repo.objects, spec, version.manifest, executor, telling)
+        state = replaced(repo, result.parts, schema_value(result.schema), result.artifacts, result.attributes)
+        made_by = _made_by(spec.output, version, result)
+        done = publish(repo, spec.output, before, state, head, branch, made_by=made_by, **told)
     return BuildReport(
         commit=done.digest,
         created=done.created,

@@ -80,6 +80,7 @@ class DataLoader:
         self._cursor = 0
         self._iteration = 0
         self._listeners: list[Callable[[tuple[int, int]], None]] = []
+        self._closers: list[Callable[[], None]] = []
 
     @property
     def batch_size(self) -> int:
@@ -128,6 +129,10 @@ class DataLoader:
         """Call `listener(span)` before each train step's batch is handed out, in the training loop's thread."""
         self._listeners.append(listener)
 
+    def on_close(self, closer: Callable[[], None]) -> None:
+        """Call `closer()` whenever the loader is closed."""
+        self._closers.append(closer)
+
     def state_dict(self) -> dict[str, Any]:
         """Return what resumes after the last batch received: under 1 KB and the same on all ranks."""
         return {"format": FORMAT, "position": self._cursor, "identity": self.stream.identity}
@@ -173,6 +178,8 @@ class DataLoader:
         """End the threads. Iterating again starts them anew."""
         self._iteration += 1
         self._threads.close()
+        for closer in self._closers:
+            closer()
 
     def __enter__(self) -> DataLoader:
         """Return the loader itself."""

@@ -8,6 +8,7 @@ writers' leases: what is published is compared with what a sweep deletes. They s
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import time
@@ -31,6 +32,7 @@ LEASES = "leases"
 
 _PURPOSES = ("reader", "sweeper", "writer")
 _LENGTH = timedelta(hours=1)
+_PATIENCE_SECONDS = 30.0
 _NAMES = ("began", "commit", "expires", "for", "who")
 
 
@@ -118,14 +120,20 @@ class Held:
         self._renewed = began
 
     def renew_if_due(self) -> None:
-        """Renew it once a quarter of its time is over; a failure is left to the next call, or to the lease's end."""
+        """Renew it once a quarter of its time is over; after a failure, try again in half a minute."""
         if self.is_due:
-            with suppress(PyfactoryError):
+            try:
                 self.renew()
+            except PyfactoryError:
+                self._renewed = max(self._renewed, _elapsed() - self._length.total_seconds() / 4 + _PATIENCE_SECONDS)
 
     def release(self) -> None:
-        """Give it back; what cannot be deleted ends by itself. A fork of its holder leaves it alone."""
+        """Give it back; what cannot be deleted ends by itself. A fork of its holder leaves it alone.
+
+        Renewed again, it holds again: whoever closes a loader may go on with it.
+        """
         if self._owner == os.getpid():
+            self._renewed = -math.inf
             with suppress(PyfactoryError):
                 self._store.delete(self.lease.key)
 

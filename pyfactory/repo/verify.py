@@ -34,7 +34,7 @@ from pyfactory.store.content import Objects
 
 __all__ = ["Check", "Problem", "Sample", "VerifyReport", "verify"]
 
-Check = Callable[[Home, Findings], None]
+Check = Callable[[Home, Findings], object]
 """A further check, such as that of signatures: it notes what it finds."""
 
 

@@ -250,7 +250,7 @@ def translate_cloud_error(where: str, fallback: type[PyfactoryError] = Unavailab
             meant = _meant_by_status(error)
         kind, hint = next(_MEANING[known] for known in meant.__mro__ if known in _MEANING)
         if meant is obstore.exceptions.GenericError:
-            kind = fallback
+            kind, hint = fallback, hint if fallback is UnavailableError else _CREDENTIALS
         raise kind(f"{where}: {_gist(error)}", hint=hint) from None
     except (ValueError, OverflowError, TypeError) as error:
         raise InvalidInputError(f"{where}: {_gist(error)}") from None
@@ -269,4 +269,6 @@ def _gist(error: Exception) -> str:
     code = re.search(r"<Code>(\w+)</Code>", text)
     line = re.split(r"[\n<]", text, maxsplit=1)[0].strip().rstrip(":")
     line = re.sub(r"//[^\s/@]*@", "//", re.sub(r"\?\S*", "", line))
+    # After the status stands what the service says, and it may repeat the request to us, key and signature included.
+    line = re.sub(r"(status code: \d{3}[ A-Za-z]*).*", r"\1", line).strip()
     return f"{line} ({code[1]})" if code else line

@@ -13,6 +13,7 @@ from __future__ import annotations
 import configparser
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -156,7 +157,7 @@ def read_profile(name: str, environ: Mapping[str, str]) -> Profile:
     config = environ.get("AWS_CONFIG_FILE") or "~/.aws/config"
     credentials = environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials"
     for file, section in ((config, name if name == "default" else f"profile {name}"), (credentials, name)):
-        parsed = _parsed(Path(file).expanduser())
+        parsed = _parsed(Path(file))
         if parsed.has_section(section):
             values.update(parsed[section])
     return Profile(name, values, f"{credentials} and {config}")
@@ -185,6 +186,8 @@ def resolve_options(options: CloudOptions, environ: Mapping[str, str]) -> tuple[
 
 def _parsed(file: Path) -> configparser.RawConfigParser:
     parsed = configparser.RawConfigParser()
+    with suppress(RuntimeError):  # whoever has no home has no files there
+        file = file.expanduser()
     with translate_os_error(file):
         if not file.is_file():
             return parsed

@@ -28,7 +28,7 @@ def ask(repo: Path, *gates: GateRule) -> None:
 def grow(shell: Shell, repo: Path, branch: str, texts: list[str]) -> None:
     """Append texts to the table raw on a branch."""
     Path("more.jsonl").write_text("".join(f'{{"text": "{text}", "n": 1}}\n' for text in texts))
-    shell.done("import", repo, "raw", "more.jsonl", "--columns", "n", "--branch", branch)
+    shell.done("import", repo, "raw", "more.jsonl", "--columns", "n:int64", "--branch", branch)
 
 
 def stored(repo: Path) -> list[tuple[str, int]]:
@@ -117,7 +117,7 @@ def test_explain_tells_what_gates_said_of_a_commit(shell: Shell, repo: Path) -> 
     assert (verdict["gate"], verdict["passed"], verdict["found"]["short"]) == ("lengths", True, 1)
     out = shell.done("gate", "explain", repo, "main")
     assert "passed 1 gate\npassed lengths on raw: 1 of 2 added rows, 50%" in out
-    assert f"{verdict['code']}  min=9, max_outside=1" in out
+    assert f"{verdict['code']}  max_outside=1, min=9" in out
 
 
 def test_explain_refuses_what_is_neither(shell: Shell, repo: Path) -> None:

@@ -150,7 +150,7 @@ def test_an_encrypted_key(shell: Shell, repo: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("PYFACTORY_KEY_PASSWORD", "sesame")
     shell.done("sign", repo, "v1", "--key", path)
     monkeypatch.delenv("PYFACTORY_KEY_PASSWORD")
-    shown, code = typed([*COMMAND, "sign", str(repo), "v1", "--key", str(path)], b"Password", b"sesame\n")
+    shown, code = typed([*COMMAND, "sign", str(repo), "v1", "--key", str(path)], b"locked: ", b"sesame\n")
     assert code == 0 and b"signed" in shown and b"sesame" not in shown, shown
 
 

@@ -28,22 +28,22 @@ def act(place: Path, **hooks: object) -> None:
 
 def killed_at_every_call(base: Path, place: Path) -> list[str]:
     """Return how each repository looked afterwards."""
-    calls = 0
+    kills: list[tuple[int, str]] = []
 
     def count(number: int, method: str, key: str) -> None:
-        nonlocal calls
-        calls = number + 1
+        kills.append((number, "before"))
+        if method in ("create", "replace"):  # behind a read is before the next call
+            kills.append((number, "after"))
 
     shutil.copytree(base, place / "count")
     act(place / "count", before=count)
     outcomes = []
-    for call in range(calls):
-        for when in ("before", "after"):
-            copy = place / f"{call}-{when}"
-            shutil.copytree(base, copy)
-            _kill(copy, call, when)
-            outcomes.append(_judged(copy))
-            shutil.rmtree(copy)
+    for call, when in kills:
+        copy = place / f"{call}-{when}"
+        shutil.copytree(base, copy)
+        _kill(copy, call, when)
+        outcomes.append(_judged(copy))
+        shutil.rmtree(copy)
     return outcomes
 
 

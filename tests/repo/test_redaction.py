@@ -81,7 +81,19 @@ def damaged() -> list[Any]:
     but(shards={"x": new})
     for field, value in (("bytes", -1), ("shard", None), ("more", 1)):
         but(shards={old: {**new, field: value}})
-    for masked in (3, [3], [[1]], [[1, 1]], [[3, 1]], [[0, 3], [2, 4]], [[-1, 2]], [["0", 3]], [[False, 3]], [[0, True]], [[0, 2**63]]):
+    for masked in (
+        3,
+        [3],
+        [[1]],
+        [[1, 1]],
+        [[3, 1]],
+        [[0, 3], [2, 4]],
+        [[-1, 2]],
+        [["0", 3]],
+        [[False, 3]],
+        [[0, True]],
+        [[0, 2**63]],
+    ):
         but(shards={old: {**new, "masked": masked}})
     return [*found, [], None, "redaction", 3]
 

@@ -144,5 +144,6 @@ def test_a_dead_store_ends_the_search() -> None:
     alive = [True]
     repository = Repository.create(Faulty(MemoryStore(), before=fail))
     alive.clear()
-    [problem] = repository.verify().problems
-    assert (problem.kind, problem.object) == ("unavailable", log_key(0))
+    report = repository.verify()
+    found = [(problem.kind, problem.object) for problem in (*report.problems, *report.advice)]
+    assert found == [("unavailable", log_key(0)), ("unavailable", "runs"), ("unavailable", "memo")]

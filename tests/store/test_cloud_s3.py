@@ -68,7 +68,7 @@ def test_the_url_comes_before_the_environment(s3: S3Server, monkeypatch: pytest.
 
 @pytest.fixture
 def profiles(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Files of profiles and no keys in the environment, but a token that belongs to none of them."""
+    """Files of profiles, and no keys in the environment."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     (tmp_path / "credentials").write_text(PROFILES)
@@ -79,11 +79,7 @@ def profiles(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def test_by_profile(s3: S3Server, profiles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys, endpoint and region of one section of two files; catches a token of the environment beside a profile's key."""
-    seen = []
-    with flaky(s3.port, lambda method, path: seen.append(method) or "403") as proxy, pytest.raises(ReadOnlyError):
-        open_store(f"s3://bucket?endpoint={proxy.endpoint}&profile=training").get("a")
-    assert seen
+    """Keys, endpoint and region of one section in two files."""
     assert works(open_store(f"s3://{s3.bucket()}/x?profile=training"))
     monkeypatch.setenv("AWS_PROFILE", "training")
     assert works(open_store(f"s3://{s3.bucket()}/x"))
@@ -222,29 +218,30 @@ def test_a_body_that_is_cut_is_read_again_or_refused(s3: S3Server) -> None:
     with flaky(s3.port, lambda method, path: cuts.pop() if method == "GET" and cuts else "ok") as proxy:
         assert open_store(f"{url.partition('?')[0]}?endpoint={proxy.endpoint}").get("a/b") == content
         assert proxy.did["GET", "cut"] == 1
-    with flaky(s3.port, lambda method, path: "cut" if method == "GET" else "ok") as proxy:
-        with pytest.raises(UnavailableError):
-            hasty(url, proxy.endpoint).get("a/b")
+    always = flaky(s3.port, lambda method, path: "cut" if method == "GET" else "ok")
+    with always as proxy, pytest.raises(UnavailableError):
+        hasty(url, proxy.endpoint).get("a/b")
 
 
+@pytest.mark.slow
 def test_commits_over_a_bad_network(s3: S3Server) -> None:
-    """One request in five fails, in all ways; what was acknowledged is there once, what failed was done again."""
+    """A third of the entries' requests fail, in all ways, and some others; each commit is there once, in order."""
     url, chance = s3.url(), random.Random(7)
     Repository.create(url)
 
     def plan(method: str, path: str) -> str:
-        if chance.random() > 0.2:
+        if chance.random() > (0.35 if "/log/" in path and method == "PUT" else 0.03):
             return "ok"
         return chance.choice(["lost", "409", "503", "late"] if method == "PUT" else ["503", "lost", "cut"])
 
     with flaky(s3.port, plan) as proxy:
-        for step in range(60):
+        for step in range(40):
             commit_until_done(hasty(url, proxy.endpoint), url, step)
         proxy.land()
         assert {fault for method, fault in proxy.did if method == "PUT"} == {"ok", "lost", "409", "503", "late"}
     repository = Repository.open(url)
     told = [entry.why for entry in repository.operations()][::-1]
-    assert told == ["initialise", *(f"step {step}" for step in range(60))]
+    assert told == ["initialise", *(f"step {step}" for step in range(40))]
     assert repository.verify().problems == []
 
 
@@ -270,10 +267,11 @@ def a_change(repository: Repository, step: int) -> dict[str, TableState]:
     return {f"table-{step}": state}
 
 
-def test_the_environment_of_these_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_has_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without keys, the answer is about credentials and comes soon."""
     s3_environment(tmp_path, monkeypatch)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises((UnavailableError, ReadOnlyError), match="check"):
         open_store("s3://bucket?endpoint=http://127.0.0.1:9").get("a")

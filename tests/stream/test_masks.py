@@ -72,7 +72,7 @@ def masked(documents: Sequence[np.ndarray], gone: set[int], length: int, stream:
 def test_only_masked_places_change(
     lengths: list[int], gone: list[set[int]], cuts: set[int], length: int, width: int, sweep: bool
 ) -> None:
-    """Catches: a mask that is one off at either end, at a sample's last target, across shards, or after two redactions."""
+    """Catches: a mask one off at either end, at a sample's last target, across shards, or after two redactions."""
     documents = [row + 1 for row in documents_of(lengths, vocabulary=200)]
     inside = sorted(cut for cut in cuts if cut < len(documents))
     repo = token_repository(MemoryStore(), documents, inside, width)

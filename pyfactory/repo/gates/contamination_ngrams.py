@@ -96,7 +96,7 @@ def _parts(number: int, text: str) -> Iterator[tuple[int, str]]:
     while start < len(text):
         stop = start + CHUNK
         if stop < len(text):
-            space = _SPACE.search(text, stop - 1000, stop)
+            space = _SPACE.search(text, max(start, stop - 1000), stop)
             stop = space.end() if space else stop
         yield number, _normal(text[start:stop])
         start = stop

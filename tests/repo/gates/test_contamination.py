@@ -123,7 +123,7 @@ def test_a_long_text_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_hashes_are_frozen() -> None:
     """Stored sets rely on them. Mutant: another base, order or mixing."""
-    assert make_set(["one two three"], 2).hashes.tolist() == FROZEN
+    assert make_set(["one two three"], 2).hashes.tolist() == [99773146834931171, 1948223797832535094]
 
 
 def test_sets_are_read_back() -> None:
@@ -176,8 +176,9 @@ def test_verdict_names_sets_and_ids() -> None:
     text = " ".join(WORDS[:15])
     rows = [f"see {text} there", "too short", " ".join(WORDS[20:40]), " ".join(WORDS[30:50])]
     verdict = judged({"quiz": [text, "x"], "exam": [text, " ".join(WORDS[30:43])]}, rows, max_share="0.5")
-    assert verdict.found == {"rows": 4, "hits": 3, "short": 1, "set:quiz": 1, "set:exam": 2}
-    assert not verdict.passed and verdict.evidence == ("r0", "r3")[:1] + ("r3",) or verdict.found["hits"] != 2
+    assert verdict.found == {"rows": 4, "hits": 2, "short": 1, "set:quiz": 1, "set:exam": 2}
+    assert verdict.passed and verdict.evidence == ("r0", "r3")
+    assert "2 of 4 added rows (50%) share 13 words in a row with exam 2, quiz 1" in verdict.reason
     assert "word1" not in str(verdict.to_value())
 
 
@@ -274,9 +275,6 @@ def test_a_long_line_takes_linear_time(text: str) -> None:
     for _ in windows_of([text * (1_000_000 // len(text))], 13):
         pass
     assert time.process_time() - started < 8
-
-
-FROZEN: list[int] = []
 
 
 def shared(known: EvaluationSet, texts: list[str]) -> list[int]:
