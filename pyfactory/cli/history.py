@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
+from pyfactory.cli.keys import Key, signer_of
 from pyfactory.cli.output import emit, line, note
 from pyfactory.cli.repository import Json, Repo, author
 
 if TYPE_CHECKING:
     from pyfactory.repo.repository import Repository
-    from pyfactory.repo.signing import Signer
 
-__all__ = ["Key", "register", "signer_of"]
+__all__ = ["register"]
 
 Ref = Annotated[str, typer.Argument(help="Branch, tag or commit digest.")]
 Message = Annotated[str, typer.Option("-m", "--message", help="Why, for the log.")]
 Limit = Annotated[int, typer.Option("-n", "--limit", min=1, help="Show at most so many.")]
-Key = Annotated[
-    Path | None, typer.Option("--key", envvar="PYFACTORY_KEY", help="Private key (Ed25519) that signs the commit.")
-]
 Choices = Annotated[list[str] | None, typer.Option(metavar="TABLE[:KEY]", help="Decide conflicts; `*` for all.")]
 
 
@@ -32,15 +28,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (log, show, diff, branch, tag, merge, rollback, revert, undo, ops):
         app.command()(command)
-
-
-def signer_of(key: Path | None) -> Signer | None:
-    """Return what signs with the key in a file, None if there is no file."""
-    if key is None:
-        return None
-    from pyfactory.repo.signing import Signer
-
-    return Signer.load(key)
 
 
 def log(repo: Repo, ref: Ref = "main", limit: Limit = 50, as_json: Json = False) -> None:

@@ -19,6 +19,7 @@ TAG = "tag/"
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LIKE_A_DIGEST = re.compile(r"[0-9A-Fa-f]{7,}")
 _MAX_LENGTH = 200
+_MAX_PARTS = 16  # an entry of the log takes refs of 50, kinds and prefixes included
 _MAX_TEXT = 20_000
 _RULE = "use up to 100 letters, digits, '.', '_' and '-', starting with a letter or digit"
 
@@ -85,6 +86,8 @@ def _fault(name: object, parts: list[str]) -> str:
         return f"it has more than {_MAX_LENGTH} characters"
     if _LIKE_A_DIGEST.fullmatch(name):
         return "it looks like a digest"
+    if len(parts) > _MAX_PARTS:
+        return f"it has more than {_MAX_PARTS} parts"
     for part in parts:
         if not _PART.fullmatch(part):
             return f"{_shown(part)} is not a name"

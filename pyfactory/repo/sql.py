@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyfactory.errors import InternalError, InvalidInputError, UnavailableError
+import pyarrow as pa
+
+from pyfactory.errors import InternalError, InvalidInputError, PyfactoryError, UnavailableError
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -100,21 +102,25 @@ def relation(version: Version, connection: DuckDBPyConnection | None) -> DuckDBP
 
 @contextmanager
 def sql_errors() -> Iterator[None]:
-    """Turn what DuckDB raises inside the block into an error that says what a caller can do."""
+    """Turn what DuckDB raises inside the block, itself or by a stream of Arrow, into an error that says what to do."""
     import duckdb
 
     try:
         yield
-    except duckdb.Error as error:
-        text, _, rest = str(error).partition("\n")
-        kinds = (duckdb.OutOfMemoryException, duckdb.IOException)
-        if isinstance(error, kinds):
-            raise UnavailableError(f"SQL: {text}", hint="free memory and disk, or ask for less at a time") from error
-        if isinstance(error, (duckdb.InternalException, duckdb.FatalException)):
-            raise InternalError(
-                f"SQL: {text}", hint="a bug in DuckDB: write the query in another way"
-            ) from error
-        raise InvalidInputError(f"SQL: {text}", hint=_hint(rest)) from error
+    except PyfactoryError:
+        raise
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        raise _translated(str(error)) from error
+
+
+def _translated(said: str) -> PyfactoryError:
+    # By the text, which is all that a stream keeps of an error.
+    text, _, rest = said.partition("\n")
+    if text.startswith(("Out of Memory Error", "IO Error")):
+        return UnavailableError(f"SQL: {text}", hint="free memory and disk, or ask for less at a time")
+    if text.startswith(("INTERNAL Error", "FATAL Error")):
+        return InternalError(f"SQL: {text}", hint="a bug in DuckDB: write the query in another way")
+    return InvalidInputError(f"SQL: {text}", hint=_hint(rest))
 
 
 def _hint(rest: str) -> str:

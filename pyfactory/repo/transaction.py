@@ -17,7 +17,15 @@ from itertools import islice
 from types import MappingProxyType
 
 from pyfactory.core.digest import NO_DIGEST, Digest
-from pyfactory.errors import ConflictError, NotFoundError, PyfactoryError, UnavailableError, UnknownOutcomeError
+from pyfactory.errors import (
+    ConflictError,
+    CorruptError,
+    InternalError,
+    NotFoundError,
+    PyfactoryError,
+    UnavailableError,
+    UnknownOutcomeError,
+)
 from pyfactory.repo.operation import Change, Operation, View, follow, utc_now, utc_text
 from pyfactory.repo.oplog import OperationLog, log_key
 from pyfactory.store.base import Store
@@ -83,6 +91,7 @@ def publish(
         began = time.monotonic()
         check_expected(log, view, expected)
         content = Operation(view.n + 1, view.digest, transaction, when, who, why, ordered).to_bytes()
+        _check_readable(view, content, log.store.url)
         theirs = _place(log.store, view.n + 1, content)
         if theirs is None:
             return _done(log, view, content)
@@ -94,6 +103,14 @@ def publish(
         _step_aside(losses, time.monotonic() - began)
         view = log.view()
         losses += 1
+
+
+def _check_readable(view: View, content: bytes, url: str) -> None:
+    """Refuse to write what no reader would take: a log with such an entry could never be read again."""
+    try:
+        follow(view, [content], url)
+    except CorruptError as error:
+        raise InternalError(f"an operation that nobody could read was not written: {error.message}") from error
 
 
 def _step_aside(losses: int, seconds: float) -> None:

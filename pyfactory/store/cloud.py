@@ -43,11 +43,14 @@ __all__ = ["CloudStore", "translate_cloud_error"]
 
 _KEYS_PER_LIST_CHUNK = 1_000
 _COLLISIONS = 4  # after which a writer gives up
-# A service that is gone is said to be gone after seconds; one that is slow has minutes for a whole shard.
-_CLIENT: ClientConfig = {"connect_timeout": "5s", "read_timeout": "60s", "timeout": "15min"}
+# A service that is gone is said to be gone soon; a slow one has time for a whole shard. The read timeout is not what its
+# name says for a request that sends much: it begins with the request and ends with the first byte of the answer.
+_CLIENT: ClientConfig = {"connect_timeout": "5s", "read_timeout": "30s", "timeout": "15min"}
+_SENDER: ClientConfig = {"connect_timeout": "5s", "read_timeout": "15min", "timeout": "15min"}
+_LARGE_BYTES = 1 << 20
 _RETRY: RetryConfig = {
     "max_retries": 6,
-    "retry_timeout": timedelta(minutes=1),
+    "retry_timeout": timedelta(seconds=45),
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=3), "base": 2},
 }
 _CREDENTIALS = "check the credentials of this cloud in the environment"
@@ -89,13 +92,9 @@ class CloudStore:
         self.url = self._place + options.query()
         self._given = backend
         self._scratch = Scratch()
-        if backend is None:
-            with translate_cloud_error(self._place, fallback=InvalidInputError):
-                if url.startswith("s3:"):
-                    backend = _s3_backend(self._place, *resolve_options(options, os.environ))
-                else:
-                    backend = obstore.store.from_url(self._place, client_options=_CLIENT, retry_config=_RETRY)
-        self._backend = backend
+        with translate_cloud_error(self._place, fallback=InvalidInputError):
+            self._backend = backend or _connect(self._place, options, _CLIENT)
+            self._sender = backend or _connect(self._place, options, _SENDER)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel as a URL: credentials are found anew where this arrives."""
@@ -136,7 +135,7 @@ class CloudStore:
         for _ in range(_COLLISIONS):
             try:
                 with self._at(key):
-                    obstore.put(self._backend, key, body, mode="create")
+                    obstore.put(self._for(body), key, body, mode="create")
                     return True
             except ConflictError:
                 # S3 answers 409 when writers collide and nothing has landed; obstore calls that "already exists" too.
@@ -158,8 +157,9 @@ class CloudStore:
 
     def replace(self, key: str, content: Buffer) -> None:
         """Store an object whether or not the key is taken, atomically."""
+        body = _body(content)
         with self._at(key):
-            obstore.put(self._backend, key, _body(content), mode="overwrite")
+            obstore.put(self._for(body), key, body, mode="overwrite")
 
     def delete(self, key: str) -> None:
         """Remove an object; an absent one is fine."""
@@ -188,6 +188,9 @@ class CloudStore:
         """Return a folder for temporary files, removed with this store."""
         return self._scratch.folder()
 
+    def _for(self, body: Buffer) -> obstore.store.ObjectStore:
+        return self._sender if len(body) > _LARGE_BYTES else self._backend
+
     @contextmanager
     def _at(self, key: str) -> Iterator[None]:
         check_key(key)
@@ -206,7 +209,15 @@ def _body(content: Buffer) -> Buffer:
     return content if isinstance(content, bytes) else memoryview(content).cast("B")
 
 
-def _s3_backend(place: str, options: CloudOptions, profile: Profile | None) -> obstore.store.S3Store:
+def _connect(place: str, options: CloudOptions, client: ClientConfig) -> obstore.store.ObjectStore:
+    if place.startswith("s3:"):
+        return _s3_backend(place, client, *resolve_options(options, os.environ))
+    return obstore.store.from_url(place, client_options=client, retry_config=_RETRY)
+
+
+def _s3_backend(
+    place: str, client: ClientConfig, options: CloudOptions, profile: Profile | None
+) -> obstore.store.S3Store:
     parts = urlsplit(place)
     settings: S3Config = {"region": options.region}
     if options.endpoint:
@@ -216,7 +227,7 @@ def _s3_backend(place: str, options: CloudOptions, profile: Profile | None) -> o
         parts.netloc,
         prefix=unquote(parts.path).strip("/") or None,
         config=settings,
-        client_options={**_CLIENT, "allow_http": options.allow_http},
+        client_options={**client, "allow_http": options.allow_http},
         retry_config=_RETRY,
         credential_provider=_provider(profile.name) if profile else None,
     )

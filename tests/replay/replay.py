@@ -144,11 +144,22 @@ class Tokens:
         commit = next(refs[name] for name in (ref, f"branch/{ref}", f"tag/{ref}") if refs.get(name))
         tree = json.loads(self.path(json.loads(self.path(commit).read_bytes())["tree"]).read_bytes())
         self.shards = list(self.leaves(tree["tables"][table]["manifest"]))
+        self.redirect = self.replaced(refs.get("redaction/last"))
         self.ends = list(accumulate(tokens for _, tokens in self.shards))
         self.shard = cache(self.shard_tokens)
 
     def path(self, digest: str) -> Path:
         return self.repo / "objects" / digest[:2] / digest[2:]
+
+    def replaced(self, digest: str | None) -> dict[str, str]:
+        """Section 10: what is read in place of redacted shards, from the newest redaction back."""
+        redirect: dict[str, str] = {}
+        while digest:
+            redaction = json.loads(self.path(digest).read_bytes())
+            new = {old: value["shard"] for old, value in redaction["shards"].items()}
+            redirect |= {old: redirect.get(shard, shard) for old, shard in new.items()}
+            digest = redaction["previous"]
+        return redirect
 
     def leaves(self, digest: str):
         """(digest, tokens) of the shards below a manifest node."""
@@ -165,7 +176,8 @@ class Tokens:
                 yield fields[3].hex(), fields[6]
 
     def shard_tokens(self, ordinal: int) -> np.ndarray:
-        batch = pa.ipc.open_file(pa.memory_map(str(self.path(self.shards[ordinal][0])))).get_batch(0)
+        digest = self.redirect.get(self.shards[ordinal][0], self.shards[ordinal][0])
+        batch = pa.ipc.open_file(pa.memory_map(str(self.path(digest)))).get_batch(0)
         return batch.column("tokens").flatten().to_numpy(zero_copy_only=False)
 
     def span(self, start: int, stop: int) -> np.ndarray:

@@ -20,8 +20,8 @@ def store_with(content: bytes) -> MemoryStore:
 def test_the_format_object_is_frozen() -> None:
     store = MemoryStore()
     write_format(store)
-    assert store.get("format.json") == b'{"format":1,"reader":[],"writer":[]}'
-    assert read_format(store) == ()
+    assert store.get("format.json") == b'{"format":1,"reader":["redactions"],"writer":["rules","sweep"]}'
+    assert read_format(store) == ("rules", "sweep")
     write_format(store)
 
 

@@ -94,3 +94,10 @@ def test_suggestions_name_what_is_near() -> None:
     assert suggestion("zzz", ["main", "other"]) == "there is main, other"
     assert suggestion("zzz", [f"t{n}" for n in range(20)]).endswith("…")
     assert suggestion("zzz", [], otherwise="make one") == "make one"
+
+
+def test_a_ref_has_so_many_parts_and_no_more() -> None:
+    """Catches a name that makes an entry of the log which nobody can read."""
+    check_ref_name("/".join(["a"] * 16), "branch")
+    with pytest.raises(InvalidInputError, match="more than 16 parts"):
+        check_ref_name("/".join(["a"] * 17), "branch")

@@ -103,6 +103,7 @@ def test_a_signature_holds_for_its_tag_only() -> None:
         assert signed_by(home, statement, KEYS) is None
         home.store.create(signature_key(statement, ADA.public), here.store.get(key))  # under the name of another
         assert signed_by(home, statement, KEYS) is None
+        assert ("signature", signature_key(statement, ADA.public)) in problems(home)
     assert signed_by(here, commit_statement(COMMIT), KEYS) is None, "signing a tag is not signing its commit"
 
 
@@ -222,8 +223,8 @@ def test_keys_change_over_time(filled: Repository) -> None:
     for branch, commit in (("dev", old), ("main", head)):
         sign_commit(filled, commit, ADA)
         set_rule(filled, branch, BranchRule(signed=True), "Ada", signer=ADA)
-    moved = Change("branch/dev", old, head)
-    publish(filled.oplog, filled.view(), [moved], "Ada", "forward")
+    for before, after in ((old, head), (head, old), (old, head)):
+        publish(filled.oplog, filled.view(), [Change("branch/dev", before, after)], "Ada", "to and fro")
     trust_key(filled, "bob", BOB.public, "Ada", signer=ADA)
     assert problems(filled) == []
     distrust_key(filled, "ada", "Bob", signer=BOB)

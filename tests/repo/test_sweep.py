@@ -16,7 +16,9 @@ from pyfactory.shard.memo import Result, encode_result, memo_key
 from pyfactory.repo.format import FORMAT_KEY
 from pyfactory.repo.leases import all_leases, take
 from pyfactory.repo.objects import load_commit
-from pyfactory.repo.sweep import CONDEMNED, SWEEP, check_kept, check_not_swept, gc
+from pyfactory.repo.operation import Change
+from pyfactory.repo.sweep import CONDEMNED, SWEEP, check_kept, check_not_swept, gc, sweep_guards
+from pyfactory.repo.transaction import publish
 from pyfactory.shard.manifest import Part
 from pyfactory.store.wrap import Counted, Faulty
 
@@ -254,6 +256,19 @@ def test_a_writer_at_any_call_of_a_sweep_commits_what_is_whole_or_is_told(publis
             break
         call += 1
     assert told == {"done", "told"}
+
+
+def test_a_sweep_that_came_and_went_is_noticed() -> None:
+    """Catches guards on `gc/sweep` alone: it names nothing before, and nothing again afterwards."""
+    place, model, made = build()
+    late = write(place, model, [8], (made["first"],), NOW)
+    gc(place, now=LATER)
+    view = place.view()
+    check_not_swept(place, view, sorted(late.objects))
+    gc(place, now=LATER + 14 * DAY)
+    change = Change("branch/main", made["first"], late.commit)
+    with pytest.raises(ConflictError, match=CONDEMNED):
+        publish(place.oplog, view, [change], "Bob", "late", guards=sweep_guards(view))
 
 
 def attempt(place: Place, late: object) -> str:

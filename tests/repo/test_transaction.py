@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from repo_tables import Treacherous
 
 from pyfactory.core.digest import Digest, digest_of
-from pyfactory.errors import ConflictError, ReadOnlyError, UnavailableError, UnknownOutcomeError
+from pyfactory.errors import ConflictError, InternalError, ReadOnlyError, UnavailableError, UnknownOutcomeError
 from pyfactory.repo.operation import Change, View
 from pyfactory.repo.oplog import HINT, OperationLog, log_key
 from pyfactory.repo.transaction import initialise, publish
@@ -192,3 +192,13 @@ def test_whatever_the_store_does_the_log_holds_what_was_acknowledged(
     )
     assert not set(refused) & set(logged)
     assert len(set(logged)) == len(logged)
+
+
+def test_what_nobody_could_read_is_not_written() -> None:
+    """Catches an entry that is well made by its writer's lights and stops every reader for ever."""
+    store = MemoryStore()
+    log = OperationLog(store)
+    view = initialise(log, "Ada")
+    with pytest.raises(InternalError, match="nobody could read"):
+        publish(log, view, [Change("branch/" + "/".join(["a"] * 60), None, digest_of(b"x"))], "Ada", "why")
+    assert log.view() == view

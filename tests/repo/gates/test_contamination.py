@@ -68,7 +68,7 @@ def test_normal_forms_are_one() -> None:
         text.upper(),
         text.replace("Ä", "A\u0308"),
         "ÄRGER macht der grosse\nFisch -- im _tiefen_ kalten... SEE?",
-        text.replace("Fisch", "Ｆｉｓｃｈ"),
+        text.replace("Fisch", "".join(chr(ord(letter) + 0xFEE0) for letter in "Fisch")),
     ):
         assert shared(known, [same]) == [0], same
     assert shared(known, [text.replace("Ä", "A")]) == []
@@ -83,7 +83,9 @@ def test_windows_do_not_cross_texts() -> None:
 def test_scripts_without_spaces_count_characters() -> None:
     known = make_set(["渡船早上七点出发天黑以前回来"], 13)
     assert len(known.hashes) == 2
-    assert shared(known, ["他说：渡船早上七点出发，天黑以前回来。", "渡船早上八点出发，天黑以前回来。"]) == [0]
+    assert shared(
+        known, ["他说\uff1a渡船早上七点出发\uff0c天黑以前回来。", "渡船早上八点出发\uff0c天黑以前回来。"]
+    ) == [0]
 
 
 @settings(max_examples=60, deadline=None)
@@ -270,11 +272,11 @@ def test_any_text_has_windows(texts: list[str], n: int) -> None:
 
 @pytest.mark.parametrize("text", ["1", "\u0327\u0301", "a\u0301", "\ud800", "漢", "\0", " ", "\ufdfa"])
 def test_a_long_line_takes_linear_time(text: str) -> None:
-    """Mutant: a million marks go into the normalisation, which sorts them in quadratic time."""
+    """Mutant: all marks go into the normalisation, which sorts them in quadratic time."""
     started = time.process_time()
-    for _ in windows_of([text * (1_000_000 // len(text))], 13):
+    for _ in windows_of([text * (200_000 // len(text))], 13):
         pass
-    assert time.process_time() - started < 8
+    assert time.process_time() - started < 4
 
 
 def shared(known: EvaluationSet, texts: list[str]) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from pyfactory.shard.layout import raw_schema
 from pyfactory.shard.manifest import Manifest
 from pyfactory.store.content import Objects
 from pyfactory.store.memory import MemoryStore
+from pyfactory.store.open import open_store
 from pyfactory.store.wrap import Counted, Faulty
 
 RULES = [
@@ -247,9 +249,10 @@ def test_without_keep_nothing_is_written() -> None:
     assert [*objects.store.list("")] == stored
 
 
-def test_a_missing_or_damaged_shard_is_corrupt() -> None:
-    """Mutant: a shard is measured without checking its bytes against its digest."""
-    objects = Objects(MemoryStore())
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_missing_or_damaged_shard_is_corrupt(on_disk: bool, tmp_path: Path) -> None:
+    """Mutant: a shard is measured without checking its bytes against its digest, which files alone would allow."""
+    objects = Objects(open_store(tmp_path / "store", create=True) if on_disk else MemoryStore())
     part, other = part_of(objects, ["a"]), part_of(objects, ["b"])
     objects.store.replace(objects.key(part.shard), objects.get(other.shard))
     with pytest.raises(CorruptError):

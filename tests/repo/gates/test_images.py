@@ -55,11 +55,23 @@ def bomb() -> bytes:
 def labelled() -> list[tuple[bool, bytes]]:
     """Whether a picture is at fault, and its bytes: whole ones, cut ones, damaged ones and what is none."""
     whole = [picture(format_) for format_ in SUFFIXES]
-    whole += [film(), picture("PNG", (1, 2)), picture("JPEG", progressive=True), picture("TIFF", compression="tiff_lzw")]
+    whole += [
+        film(),
+        picture("PNG", (2, 2)),
+        picture("JPEG", progressive=True),
+        picture("TIFF", compression="tiff_lzw"),
+    ]
     cut = [content[: len(content) * part // 10] for content in whole[:8] for part in (1, 5, 9)]
     damaged = [flipped(picture("PNG"), at) for at in (1, 20, 45, 60, 80)]
     damaged += [flipped(picture("JPEG"), len(picture("JPEG")) * part // 10) for part in (7, 8, 9)]
-    others = [b"", b"\0", b"no picture", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%!PS-Adobe-3.0 EPSF-3.0\n", bomb()]
+    others = [
+        b"",
+        b"\0",
+        b"no picture",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n",
+        bomb(),
+    ]
     return [(False, content) for content in whole] + [(True, content) for content in cut + damaged + others]
 
 
