@@ -95,12 +95,12 @@ def rows_of(repo: Repository, table: str, ref: str) -> dict[str, object]:
     return found
 
 
-def delete_replaced(repo: Repository) -> int:
-    """Delete what redactions have replaced, as a sweep does; return how many objects."""
+def delete_replaced(repo: Repository, *, marks: bool = True) -> int:
+    """Delete what redactions have replaced and completion marks, as a sweep does; return how many objects."""
     old = overlay_of(repo, repo.view()).redirect
     for digest in old:
         repo.store.delete(repo.objects.raw.key(digest))
-    for key, _ in [*repo.store.list("memo")]:
+    for key, _ in [*repo.store.list("memo")] if marks else ():
         repo.store.delete(key)
     return len(old)
 

@@ -14,6 +14,7 @@ from pyfactory.repo.repository import Repository
 from pyfactory.store.memory import MemoryStore
 from pyfactory.stream.sample import describe_sample
 from pyfactory.stream.stream import Stream
+from tests.corpora import documents_of, token_repository
 from tests.raw_files import TOKENIZE, TRAIN, small_repository, write_job
 
 LENGTH = 7
@@ -153,3 +154,11 @@ def test_tokens_with_their_tokenizer(tmp_path: Path) -> None:
         import_tokens(
             repo, "x", [tmp_path / "tokens.bin"], format="bin", tokenizer=tmp_path / "tokenizer.json", vocab_size=5
         )
+
+
+def test_a_table_keeps_its_width(tmp_path: Path) -> None:
+    """Catches: tokens appended in the least width, beside wider ones."""
+    repo = token_repository(MemoryStore(), documents_of([3, 4]), width=2)
+    np.save(tmp_path / "a.npy", np.array([1, 2, 3], np.int64))
+    assert import_tokens(repo, "corpus", [tmp_path / "a.npy"], format="npy").width == 2
+    assert repo.version("corpus").to_arrow().column("tokens").to_pylist()[-1] == [1, 2, 3]

@@ -43,8 +43,8 @@ __all__ = ["CloudStore", "translate_cloud_error"]
 
 _KEYS_PER_LIST_CHUNK = 1_000
 _COLLISIONS = 4  # after which a writer gives up
-# A service that is gone is said to be gone soon; a slow one has time for a whole shard. The read timeout is not what its
-# name says for a request that sends much: it begins with the request and ends with the first byte of the answer.
+# A service that is gone is said to be gone soon; a slow one has time for a whole shard. The read timeout is not what
+# its name says for a request that sends much: it begins with the request and ends with the first byte of the answer.
 _CLIENT: ClientConfig = {"connect_timeout": "5s", "read_timeout": "30s", "timeout": "15min"}
 _SENDER: ClientConfig = {"connect_timeout": "5s", "read_timeout": "15min", "timeout": "15min"}
 _LARGE_BYTES = 1 << 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,11 +16,13 @@ from pyfactory.repo.operation import Change
 from pyfactory.repo.redaction import LAST, load_redaction, overlay_of
 from pyfactory.repo.repository import Repository
 from pyfactory.repo.transaction import publish
-from pyfactory.shard.blank import forgotten_id
+from pyfactory.shard.blank import blanked_content, forgotten_id
 from pyfactory.shard.layout import key_of_id
+from pyfactory.shard.manifest import Part
+from pyfactory.shard.reader import open_shard
 from pyfactory.store.content import Objects
 from pyfactory.store.memory import MemoryStore
-from tests.erasure_tables import raw_part, rows_of, shared_repository, table_of, text_of
+from tests.erasure_tables import delete_replaced, messages, raw_part, rows_of, shared_repository, table_of, text_of
 
 TABLES = (("raw", "v1"), ("raw", "main"), ("docs", "v1"), ("corpus", "main"), ("gone", "side"))
 
@@ -176,6 +179,25 @@ def test_what_is_left_of_a_shard_may_not_be_what_is_gone() -> None:
         forget(repo, ["doc-2"], "asked to", who="Ada")
     forget(repo, ["doc-2", "doc-12"], "asked to", who="Ada")
     assert text_of(2) not in str(rows_of(repo, "one", "main")) + str(rows_of(repo, "two", "main"))
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_replacement_may_not_be_a_shard_that_was_redacted(together: bool) -> None:
+    """Catches: forgotten bytes that come back as what is left of another shard."""
+    repo = Repository.create(MemoryStore())
+    whole = raw_part(repo.objects, [1, 2])
+    left = blanked_content(open_shard(repo.objects.map(whole.shard), "it"), np.array([0]))
+    half = Part(repo.objects.put(memoryview(left)), raw_part(repo.objects, [11, 12]).side, 2, 0, left.size)
+    repo.commit({"one": table_of(repo.objects, [whole]), "two": table_of(repo.objects, [half])}, message="both")
+    if not together:
+        forget(repo, ["doc-12"], "asked to", who="Ada")
+    records = ["doc-1", "doc-12"] if together else ["doc-1"]
+    with pytest.raises(InvalidInputError, match="also record 'doc-2'"):
+        forget(repo, records, "asked to", who="Ada")
+    forget(repo, [*records, "doc-2"], "asked to", who="Ada")
+    assert text_of(2) not in str(rows_of(repo, "one", "main")) + str(rows_of(repo, "two", "main"))
+    delete_replaced(repo)
+    assert messages(repo) == []
 
 
 def test_imports_may_not_bring_it_back(repo: Repository) -> None:

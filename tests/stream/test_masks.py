@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from pyfactory.loader.loader import DataLoader
 from pyfactory.repo.forget import forget
 from pyfactory.repo.repository import Repository
 from pyfactory.store.memory import MemoryStore
+from pyfactory.stream.masks import TableMasks
 from pyfactory.stream.records import records_at
 from pyfactory.stream.sample import describe_sample
 from pyfactory.stream.stream import Stream
@@ -222,6 +225,44 @@ def test_threads_see_a_redaction_whole() -> None:
     for thread in threads:
         thread.join()
     assert len(bad) == 450 and sum(bad) == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    spans=st.lists(st.tuples(st.integers(0, 4), st.integers(1, 7)), max_size=6),
+    samples=st.lists(st.integers(0, 9), min_size=1, max_size=6),
+    length=st.integers(1, 8),
+)
+def test_ranges_need_not_be_whole_documents(spans: list[tuple[int, int]], samples: list[int], length: int) -> None:
+    """Catches: a bound that is one off, which documents would hide."""
+    dead = np.zeros(200, bool)
+    firsts, stops, at = [], [], 0
+    for gap, count in spans:
+        firsts.append(at + gap)
+        stops.append(at := at + gap + count)
+        dead[firsts[-1] : at] = True
+    masks = TableMasks(np.zeros(len(spans), np.int64), np.array(firsts, np.int64), np.array(stops, np.int64))
+    starts = np.array(samples, np.int64) * length
+    inputs = np.full((len(samples), length), 7, np.int64)
+    targets = inputs.copy()
+    masks.apply(starts, length, inputs, targets)
+    place = starts[:, None] + np.arange(length)
+    assert np.array_equal(inputs, np.where(dead[place], 0, 7))
+    assert np.array_equal(targets, np.where(dead[place] | dead[place + 1], -100, 7))
+
+
+def test_an_open_stream_lets_go_of_the_old_bytes(tmp_path: Path) -> None:
+    """Catches: a shard that a long run keeps open, so that its bytes stay on the disk after the sweep."""
+    repo = token_repository(tmp_path / "repo", documents_of([900] * 12), (5,))
+    stream = opened(repo)
+    stream.tokens(range(len(stream)))
+    old = [repo.objects.path(part.shard) for part in repo.version("corpus").parts()]
+    maps = Path("/proc/self/maps")
+    assert all(str(path) in maps.read_text() for path in old)
+    forget(repo, ["doc-3"], "asked to", who="Ada")
+    stream.tokens(range(len(stream)))
+    gc.collect()
+    assert [str(path) in maps.read_text() for path in old] == [False, True]
 
 
 def test_records_show_that_they_are_forgotten() -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from pyfactory.core.canonical import Value, digest_of_value
-from pyfactory.core.digest import digest_of_file
+from pyfactory.core.digest import Digest, digest_of_file
 from pyfactory.core.durable import translate_os_error
 from pyfactory.errors import CorruptError
 from pyfactory.repo.fields import Fields, read_fields
@@ -36,6 +36,8 @@ EVIDENCE = 20
 """Most record ids that a verdict names, and most rows that a tally keeps of one kind in one shard."""
 
 Number = str | int
+
+_PACKAGE = f"{__package__}."
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Verdict:
         threshold: The options in force, by name; fractions are decimals as text.
         found: What was measured, by name; fractions are decimals as text.
         evidence: Ids of records that show it, at most `EVIDENCE`.
-        code: `name/version:digest` of the gate that said so, the digest being the first 16 digits of its source's.
+        code: `name/version:digest` of the gate that said so, the digest being the first 16 digits of its sources'.
     """
 
     gate: str
@@ -246,15 +248,29 @@ def measure_name(name: str, version: int, **parameters: Value) -> str:
 
 
 def code_of(gate: Gate) -> str:
-    """Return `name/version:digest` of a gate; the digest names the source of its module."""
+    """Return `name/version:digest` of a gate; the digest names the sources of its module and of those it stands on."""
     return f"{gate.name}/{gate.version}:{_source_digest(type(gate).__module__)[:16]}"
 
 
 @cache
-def _source_digest(module: str) -> str:
-    path = Path(str(sys.modules[module].__file__))
-    with translate_os_error(path):
-        return digest_of_file(path)
+def _source_digest(module: str) -> Digest:
+    digests = {}
+    for name in sorted(_sources(module, set())):
+        path = Path(str(sys.modules[name].__file__))
+        with translate_os_error(path):
+            digests[name] = digest_of_file(path)
+    return digest_of_value(digests)
+
+
+def _sources(module: str, met: set[str]) -> set[str]:
+    """Add a module of gates, and those of them that it takes functions or classes from."""
+    if module not in met:
+        met.add(module)
+        for value in vars(sys.modules[module]).values():
+            home = getattr(value, "__module__", None)
+            if isinstance(home, str) and home.startswith(_PACKAGE):
+                _sources(home, met)
+    return met
 
 
 def _numbers(fields: Fields, name: str, what: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pyfactory.repo.gates.rows import evidence, open_content
 from pyfactory.repo.gates.sample import WHOLE, ContentSample, content_digests, sampled
 from pyfactory.shard.manifest import Part
 
-__all__ = ["Duplicates"]
+__all__ = ["Duplicates", "occurring_twice"]
 
 _LEAST_SAMPLE, _MOST_SAMPLE = 16, 65_536
 _CONTENTS = ("string", "large_string", "binary", "large_binary")
@@ -58,7 +58,7 @@ class Duplicates:
     def judge(self, proposal: Proposal) -> Verdict:
         """Return the verdict; the evidence are added rows that occur twice or, if those may, rows of the target."""
         digests = self._digests(proposal)
-        twice = _occurring_twice(digests)
+        twice = occurring_twice(digests)
         rows, repeated = len(digests), int(twice.sum())
         share = ratio(repeated, rows)
         few = allowed(repeated, rows, self.max_share)
@@ -121,8 +121,8 @@ def _error(hits: int, rows: int) -> str:
     return f"{error:.4f}"
 
 
-def _occurring_twice(digests: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Return bool[rows]: whether the digest of a row is that of another one. O(rows log rows)."""
+def occurring_twice(digests: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Return bool[rows]: whether the digest of a row, uint64[rows, 2], is that of another one. O(rows log rows)."""
     order = np.lexsort((digests[:, 1], digests[:, 0]))
     placed = digests[order]
     same = (placed[1:] == placed[:-1]).all(axis=1)

@@ -303,3 +303,10 @@ def test_memory_is_that_of_a_shard(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert (found.tokens, len(found.parts)) == (1 << 24, 64)
     assert peak < 24 << 20  # two blocks of 8 MiB, less than the file
+
+
+def test_long_and_empty_documents_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches: rows taken for documents since there are as many of them."""
+    monkeypatch.setattr(token_documents, "MAX_ROW_TOKENS", 4)
+    ends, numbers = token_documents.rows_between(np.array([0, 6, 7]), 0, 3)
+    assert (ends.tolist(), numbers.tolist()) == ([4, 6, 7], [4, 4, 5])
