@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pyfactory.errors import RefusedError
 from pyfactory.factory import build, import_files
 from pyfactory.repo.proof import prove
 from pyfactory.repo.repository import Repository
+from pyfactory.repo.sweep import gc
 from pyfactory.shard.blank import forgotten_id
 from pyfactory.shard.reader import open_shard, open_side
 from pyfactory.stream.sample import describe_sample
@@ -55,7 +57,7 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0 and len(done["redactions"]) == 1 and done["shards"] == dry["shards"]
     code, proof, _ = run(capsys, "forget", place, "--prove")
     assert code == 1 and any("gc" in failure["hint"] for failure in proof["failures"])
-    delete_replaced(Repository.open(place))
+    gc(Repository.open(place), who="Ada", now=datetime.now(UTC) + timedelta(minutes=1))
     code, proof, _ = run(capsys, "forget", place, "--prove", "--record", record)
     assert (code, proof["failures"]) == (0, []) and proof["outside"]
     for arguments, kind in (

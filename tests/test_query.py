@@ -248,3 +248,21 @@ def test_relations(repo: Repository) -> None:
     mine = version.to_duckdb(connection)
     mine.create_view("c")
     assert connection.sql("select _id from c where len(tokens) = 7").fetchall() == [("doc-2",)]
+
+
+def test_what_is_read_is_leased(raw: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches: a query or an export whose commit a sweep may take; leases that stay; a query that needs to write."""
+    from pyfactory.factory import querying
+    from pyfactory.repo.leases import all_leases
+
+    reader = query(raw, 'select a.n from raw a, "raw@v1" b')
+    assert {lease.commit for lease in all_leases(raw)} == {raw.head(), raw.tags()["v1"]}
+    del reader
+    gc.collect()
+    assert [*all_leases(raw)] == []
+
+    def denied(*ignored: object, **also: object) -> str:
+        raise PermissionError(13, "denied")
+
+    monkeypatch.setattr(querying.tempfile, "mkdtemp", denied)
+    assert rows(raw, "select count(*) from raw") == [(20,)]

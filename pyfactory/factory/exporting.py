@@ -21,6 +21,7 @@ from pyfactory.core import canonical
 from pyfactory.core.durable import sync_file, sync_folder, translate_os_error
 from pyfactory.core.progress import Progress, no_progress
 from pyfactory.errors import InvalidInputError
+from pyfactory.repo.leases import reading
 from pyfactory.repo.tables import RECORD_COLUMNS, batches, scan_schema
 from pyfactory.repo.version import Version
 
@@ -96,12 +97,11 @@ def export(
     names = list(dict.fromkeys(names))
     metadata = {IDENTITY_KEY: canonical.encode(_identity(version))}
     schema = pa.schema([scan_schema(version).field(name) for name in names], metadata)
-    rows = _told(batches(version, names), version.shards, progress)
-    if path.suffix == _SUFFIX:
-        with _replacing(path) as aside:
+    with _kept(version, progress) as telling, _replacing(path) as aside:
+        rows = _told(batches(version, names), version.shards, telling)
+        if path.suffix == _SUFFIX:
             written = [_write_batches(aside, schema, rows)]
-    else:
-        with _replacing(path) as aside:
+        else:
             aside.mkdir()
             written = _write_folder(aside, schema, rows, [part.nbytes for part in version.parts()], file_bytes)
     return ExportReport(
@@ -176,6 +176,23 @@ def _identity(version: Version) -> dict[str, Any]:
     tokenizer = version.artifacts.get("tokenizer")
     told = {"table": version.table, "version": version.digest, "commit": version.commit}
     return told | {"tokenizer": tokenizer, "v": 1}
+
+
+@contextmanager
+def _kept(version: Version, progress: Progress) -> Iterator[Progress]:
+    """Let no sweep take what is read, and give what the work tells its progress to."""
+    held = reading(version.repository, version.commit, f"export of {version.table}")
+
+    def told(stage: str, done: int, total: int | None) -> None:
+        if held is not None:
+            held.renew_if_due()
+        progress(stage, done, total)
+
+    try:
+        yield told
+    finally:
+        if held is not None:
+            held.release()
 
 
 def _check_target(path: Path, overwrite: bool) -> None:

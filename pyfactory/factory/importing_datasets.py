@@ -13,6 +13,8 @@ from pyfactory.core.versions import code_versions
 from pyfactory.factory.earlier import Listed, earlier_import, sides_of
 from pyfactory.factory.importing import ImportReport, check_columns, check_records, describe_import
 from pyfactory.factory.tables import appended, publish, schema_value
+from pyfactory.repo.forgotten import refuse_forgotten
+from pyfactory.repo.leases import writing
 from pyfactory.repo.names import check_table_name, check_text
 from pyfactory.repo.objects import Commit, TableState
 from pyfactory.repo.repository import Repository
@@ -61,6 +63,7 @@ def import_dataset(
         BadRecordError: A row has no text; the message has its number.
         UnavailableError: The dataset cannot be read.
         ConflictError: Somebody else changed the table meanwhile.
+        RefusedError: A record was forgotten and must not come back.
     """
     check_table_name(table)  # now, rather than after the work
     check_text(message, "message")
@@ -76,26 +79,29 @@ def import_dataset(
             found.append((commit, state))
         return bool(found)
 
-    imported = import_rows(
-        repo.objects,
-        dataset,
-        text=text,
-        id=id,
-        columns=columns,
-        existing=() if old is None else sides_of(repo, old),
-        check=partial(check_columns, table, state),
-        known=known,
-        progress=progress,
-    )
-    if imported is None:
-        ((commit, held),) = found
-        return ImportReport(commit.digest, False, (commit.made_by or {})["records"], 0, [], 0, held.rows, held.nbytes)
-    check_records(repo, imported)
-    made_by = describe_import(repo, table, imported) | {"dataset": asdict(facts)}
-    made_by["code"] = code_versions("pyfactory", "pyarrow", "datasets")
-    after = appended(repo, old, imported.parts, schema_value(imported.schema))
-    told = {"message": message or f"import {table}", "author": author, "made_by": made_by}
-    done = publish(repo, table, state, after, head, branch, **told)
+    with writing(repo, f"import of {table} by {author}", progress) as telling:
+        imported = import_rows(
+            repo.objects,
+            dataset,
+            text=text,
+            id=id,
+            columns=columns,
+            existing=() if old is None else sides_of(repo, old),
+            check=partial(check_columns, table, state),
+            known=known,
+            progress=telling,
+        )
+        if imported is None:
+            ((commit, held),) = found
+            records = (commit.made_by or {})["records"]
+            return ImportReport(commit.digest, False, records, 0, [], 0, held.rows, held.nbytes)
+        check_records(repo, imported)
+        refuse_forgotten(repo, imported.parts)
+        made_by = describe_import(repo, table, imported) | {"dataset": asdict(facts)}
+        made_by["code"] = code_versions("pyfactory", "pyarrow", "datasets")
+        after = appended(repo, old, imported.parts, schema_value(imported.schema))
+        told = {"message": message or f"import {table}", "author": author, "made_by": made_by}
+        done = publish(repo, table, state, after, head, branch, **told)
     now = repo.tables(done.digest)[table]  # which others may have appended to as well
     return ImportReport(done.digest, done.created, imported.records, 0, [], 0, now.rows, now.nbytes)
 

@@ -18,6 +18,8 @@ from pyfactory.factory.earlier import earlier_import, same_files, sides_of
 from pyfactory.factory.tables import appended, publish, schema_value
 from pyfactory.job.executors.open import open_executor
 from pyfactory.job.steps.tokenizer_file import TokenizerFile, from_tokenizer_json
+from pyfactory.repo.forgotten import refuse_forgotten
+from pyfactory.repo.leases import writing
 from pyfactory.repo.names import check_table_name, check_text
 from pyfactory.repo.objects import TableState
 from pyfactory.repo.repository import Repository
@@ -144,6 +146,7 @@ def import_tokens(
         InvalidInputError: A file is not of that format or cut off, or options contradict each other or the table.
         NotFoundError: A file does not exist.
         ConflictError: Somebody else changed the table meanwhile.
+        RefusedError: A record was forgotten and must not come back.
     """
     check_table_name(table)  # now, rather than after the work
     check_text(message, "message")
@@ -157,13 +160,13 @@ def import_tokens(
             return _report(earlier.digest, False, state, earlier.made_by or {}, asked, files)
     _check_table(table, state, asked)
     old = None if state is None else Manifest(repo.objects, state.manifest)
-    imported = _read(repo, files, asked, state, old, workers, progress)
-    made_by = _made_by(repo, table, imported, options)
-    after = appended(
-        repo, old, imported.parts, schema_value(token_schema(imported.width)), **_facts(repo, state, imported, asked)
-    )
-    told = {"message": message or f"import {table}", "author": author, "made_by": made_by}
-    done = publish(repo, table, state, after, head, branch, **told)
+    with writing(repo, f"import of {table} by {author}", progress) as telling:
+        imported = _read(repo, files, asked, state, old, workers, telling)
+        refuse_forgotten(repo, imported.parts)
+        made_by, facts = _made_by(repo, table, imported, options), _facts(repo, state, imported, asked)
+        after = appended(repo, old, imported.parts, schema_value(token_schema(imported.width)), **facts)
+        told = {"message": message or f"import {table}", "author": author, "made_by": made_by}
+        done = publish(repo, table, state, after, head, branch, **told)
     return _report(done.digest, done.created, repo.tables(done.digest)[table], made_by, asked, files)
 
 
@@ -191,8 +194,7 @@ def _asked(
                 f"{tokenizer} has {file.vocab_size} tokens, more than vocab_size {vocab_size}",
                 hint="leave vocab_size out, or give the other tokenizer",
             )
-    lengths = None if doc_lengths is None else Path(doc_lengths)
-    return _Asked(TokenFormat(format), dtype, eos, lengths, file, vocab_size)
+    return _Asked(TokenFormat(format), dtype, eos, None if doc_lengths is None else Path(doc_lengths), file, vocab_size)
 
 
 def _check_table(table: str, state: TableState | None, asked: _Asked) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from pyfactory.core.digest import Digest
 from pyfactory.core.durable import translate_os_error
-from pyfactory.errors import InvalidInputError, NotFoundError, PyfactoryError
+from pyfactory.errors import InvalidInputError, NotFoundError, PyfactoryError, ReadOnlyError
+from pyfactory.repo.leases import Held, reading
 from pyfactory.repo.names import suggestion
 from pyfactory.repo.objects import TableState
 from pyfactory.repo.repository import Repository
@@ -59,31 +61,47 @@ def _run(repo: Repository, sql: str) -> Generator[Any]:
     """Yield the schema of the result, then its batches."""
     with _temporary_folder(repo) as folder, _Session(folder) as session:
         names = session.call(lambda connection: named_tables(connection, sql))
-        scans, missing = _found(repo, names)
+        tables = _Tables(repo)
+        scans, missing = _found(tables, names)
         for name, scan in scans.items():
             session.connection.register(name, scan)
-        with _explained(scans, missing):
+        with _kept(repo, tables.commits) as leases, _explained(scans, missing):
             rows = session.call(lambda connection: connection.sql(sql).to_arrow_reader(_BATCH_ROWS))
             yield rows.schema
             while (batch := session.call(lambda connection: next(rows, None))) is not None:
                 yield batch
+                for lease in leases:
+                    lease.renew_if_due()
 
 
 @contextmanager
-def _temporary_folder(repo: Repository) -> Iterator[Path]:
-    staging = repo.store.staging()
-    with translate_os_error(staging):
-        folder = Path(tempfile.mkdtemp(prefix="query-", dir=staging))
+def _temporary_folder(repo: Repository) -> Iterator[Path | None]:
+    """Give a folder for what does not fit into memory, which goes when the block ends; None if there can be none."""
+    try:
+        staging = repo.store.staging()
+        with translate_os_error(staging):
+            folder = Path(tempfile.mkdtemp(prefix="query-", dir=staging))
+    except ReadOnlyError:
+        yield None
+        return
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def _kept(repo: Repository, commits: Iterable[Digest]) -> Iterator[list[Held]]:
+    """Let no sweep take what is read."""
+    with ExitStack() as stack:
+        held = [reading(repo, commit, "query") for commit in commits]
+        yield [stack.enter_context(one) for one in held if one is not None]
+
+
 class _Session:
     """A connection whose calls run in a thread of their own, so that Ctrl-C is heard while DuckDB works."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self.connection = closed_connection(folder)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pyfactory-sql")
 
@@ -107,7 +125,7 @@ class _Session:
             raise
 
 
-def _found(repo: Repository, names: list[str]) -> tuple[dict[str, TableScan], dict[str, PyfactoryError]]:
+def _found(tables: _Tables, names: list[str]) -> tuple[dict[str, TableScan], dict[str, PyfactoryError]]:
     """Return scans of the tables that names stand for, and why the others stand for none.
 
     The latter may be names that the query gives itself, which DuckDB knows.
@@ -117,7 +135,6 @@ def _found(repo: Repository, names: list[str]) -> tuple[dict[str, TableScan], di
         if folded.setdefault(name.casefold(), name) != name:
             first = folded[name.casefold()]
             raise InvalidInputError(f"SQL takes {first!r} and {name!r} for one name", hint="use one of them at a time")
-    tables = _Tables(repo)
     scans: dict[str, TableScan] = {}
     missing: dict[str, PyfactoryError] = {}
     for name in names:
@@ -135,6 +152,11 @@ class _Tables:
         self._repo = repo
         self._view = repo.view()
         self._commits: dict[str, tuple[Resolved, Mapping[str, TableState]]] = {}
+
+    @property
+    def commits(self) -> set[Digest]:
+        """The commits that names stood for so far."""
+        return {resolved.commit for resolved, _ in self._commits.values()}
 
     def version(self, name: str) -> Version:
         """Return the version that a name stands for."""

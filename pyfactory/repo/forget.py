@@ -14,6 +14,7 @@ from pyfactory.core.digest import Digest, digest_of
 from pyfactory.core.progress import Progress, no_progress
 from pyfactory.errors import ConflictError, InvalidInputError, RefusedError
 from pyfactory.repo.forgotten import missing_record
+from pyfactory.repo.format import check_writable, read_format, require_feature
 from pyfactory.repo.home import Home
 from pyfactory.repo.names import check_text
 from pyfactory.repo.operation import Change, View, utc_now
@@ -22,6 +23,7 @@ from pyfactory.repo.redaction import LAST, REDACTION, Redaction
 from pyfactory.repo.replacing import Found, Place, find_everywhere, refuse_others, replacements
 from pyfactory.repo.rules import KEYS, trusted_keys
 from pyfactory.repo.signatures import change_statement, sign
+from pyfactory.repo.swept import check_not_swept, sweep_guards
 from pyfactory.repo.transaction import publish
 
 if TYPE_CHECKING:
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Forgotten", "Place", "forget"]
 
-_SWEEP = "gc/sweep"
 _TRIES = 8
 _LONGEST_WHY = 200
 
@@ -88,15 +89,18 @@ def forget(
 
     Raises:
         NotFoundError: One of the records is nowhere, or was forgotten before. Nothing was written.
-        InvalidInputError: The same bytes are also a record that was not named. Nothing was written.
+        InvalidInputError: The same bytes are also a record that was not named, or the repository is of an older format
+            (`pyfactory upgrade`). Nothing was written.
         RefusedError: Keys are trusted here, and none of them signs. Nothing was written.
-        ConflictError: A sweep is at work, or others forget records all the time.
+        ConflictError: A sweep deletes what is needed, or others forget records all the time.
     """
     wanted = _checked(record_ids, reason, who)
     done: list[_Step] = []
     for _ in range(_TRIES):
         view = home.view()
         if not dry_run:
+            check_writable(home.url, read_format(home.store))
+            require_feature(home, "redactions")
             _check_signer(home, view, signer)
         found = find_everywhere(home, view, wanted, progress)
         if not done:
@@ -149,14 +153,13 @@ def _prepared(home: Home, found: Found, told: tuple[str, str], *, store: bool, p
 
 def _published(home: Home, view: View, redaction: Redaction, signer: Signer | None) -> View | None:
     """Store a redaction and let it count; None if another redaction came first, so that it must be made anew."""
-    if _SWEEP in view.refs:
-        hint = "wait until pyfactory gc has ended (if it was killed, run it again), then run this again"
-        raise ConflictError(f"{home.url}: a sweep is deleting objects", hint=hint)
     digest = home.objects.put(redaction.to_bytes())
+    shards = (new.shard for new in redaction.shards.values())
+    check_not_swept(home, view, [digest, *shards, *redaction.sides.values()])
     changes = [Change(REDACTION + digest[:16], None, digest), Change(LAST, redaction.previous, digest)]
     if signer is not None:
         sign(home, change_statement(home, changes[1]), signer)
-    guards = {ref: view.refs.get(ref) for ref in (KEYS, _SWEEP)}
+    guards = {KEYS: view.refs.get(KEYS), **sweep_guards(view)}
     try:
         newer = publish(home.oplog, view, changes, redaction.who, _why(redaction.reason), guards=guards)
     except ConflictError:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyfactory.core.canonical import Value, encode
 from pyfactory.core.digest import NO_DIGEST, Digest, digest_of
-from pyfactory.errors import ConflictError, InvalidInputError
+from pyfactory.errors import ConflictError, CorruptError, InvalidInputError, NotFoundError
 from pyfactory.repo.gates.run import judge
 from pyfactory.repo.home import Home
 from pyfactory.repo.names import BRANCH
@@ -161,7 +161,11 @@ def _stored(
     content = _encoded(home, Commit(digest_of(tree), parents, *told).to_value())
     home.objects.put(tree)
     digest = home.objects.put(content)
-    check_not_swept(home, view, chain([digest_of(tree), digest], _needed(home, proposal)))
+    try:
+        check_not_swept(home, view, chain([digest_of(tree), digest], _needed(home, proposal)))
+    except (CorruptError, NotFoundError) as error:  # a manifest was swept while it was read
+        what = f"{home.url}: what this commit needs is not all there: {error.message}"
+        raise ConflictError(what, hint="run it again; if it stays so, pyfactory verify says what is damaged") from error
     if signer is not None:
         sign_commit(home, digest, signer)
     return digest

@@ -29,15 +29,15 @@ _CLOSED = (
 )
 
 
-def closed_connection(folder: Path) -> DuckDBPyConnection:
+def closed_connection(folder: Path | None) -> DuckDBPyConnection:
     """Return a connection in memory whose queries reach no file, no network and no variable of the program.
 
     Args:
-        folder: Where DuckDB may put what does not fit into memory; the caller removes it.
+        folder: Where DuckDB may put what does not fit into memory; the caller removes it. None: nowhere.
     """
     import duckdb
 
-    connection = duckdb.connect(":memory:", config={"temp_directory": str(folder)})
+    connection = duckdb.connect(":memory:", config={"temp_directory": "" if folder is None else str(folder)})
     for setting in _CLOSED:
         connection.execute(setting)
     return connection

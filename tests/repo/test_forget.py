@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from pyfactory.errors import ConflictError, InvalidInputError, NotFoundError, RefusedError
 from pyfactory.repo.forget import forget
 from pyfactory.repo.forgotten import missing_record, refuse_forgotten
+from pyfactory.repo.listing import Listing, digests_of
 from pyfactory.repo.operation import Change
 from pyfactory.repo.redaction import LAST, load_redaction, overlay_of
 from pyfactory.repo.repository import Repository
+from pyfactory.repo.sweep import gc
 from pyfactory.repo.transaction import publish
 from pyfactory.shard.blank import blanked_content, forgotten_id
 from pyfactory.shard.layout import key_of_id
@@ -253,9 +256,39 @@ def test_a_commit_made_meanwhile_is_searched_too() -> None:
 
 
 def test_a_sweep_at_work_is_not_crossed(repo: Repository) -> None:
-    publish(repo.oplog, repo.view(), [Change("gc/sweep", None, repo.head())], "Bob", "sweep")
-    with pytest.raises(ConflictError, match="sweep"):
+    """Catches: a replacement that was stored, and swept, before and is deleted once more under a new redaction."""
+    copy = MemoryStore()
+    for key, content in stored(repo).items():
+        copy.create(key, content)
+    other = Repository.open(copy)
+    forget(other, ["doc-2"], "asked to", who="Ada")
+    doomed = digests_of(bytes.fromhex("".join(other.objects.redirect.values())))
+    listing = repo.objects.put(Listing(1, "2026-05-04T03:02:01Z", 9, doomed).to_bytes())
+    publish(repo.oplog, repo.view(), [Change("gc/sweep", None, listing)], "Bob", "sweep")
+    with pytest.raises(ConflictError, match="sweep is deleting"):
         forget(repo, ["doc-2"], "asked to", who="Ada")
+    assert LAST not in repo.view().refs
+
+
+def test_after_a_real_sweep_the_proof_holds(repo: Repository) -> None:
+    before = everything(repo)
+    forget(repo, ["doc-2"], "asked to", who="Ada")
+    forget(repo, ["doc-3"], "asked to", who="Ada")
+    assert messages(repo)
+    gc(repo, who="Ada", now=datetime.now(UTC) + timedelta(minutes=1))
+    assert messages(repo) == [] and repo.verify().problems == []
+    assert everything(repo) == {place: emptied(rows, {"doc-2", "doc-3"}) for place, rows in before.items()}
+    forget(repo, ["doc-4"], "asked to", who="Ada")
+    gc(repo, who="Ada", now=datetime.now(UTC) + timedelta(minutes=2))
+    assert messages(repo) == [] and repo.verify().problems == []
+
+
+def test_a_repository_of_an_older_format_is_upgraded_first(repo: Repository) -> None:
+    repo.store.replace("format.json", b'{"format":1,"reader":[],"writer":[]}')
+    before = stored(repo)
+    with pytest.raises(InvalidInputError, match="redactions"):
+        forget(repo, ["doc-2"], "asked to", who="Ada")
+    assert stored(repo) == before
 
 
 def test_where_keys_are_trusted_one_must_sign(repo: Repository, tmp_path: Path) -> None:
