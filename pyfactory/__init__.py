@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from pyfactory.audit import trace as trace
     from pyfactory.errors import PyfactoryError as PyfactoryError
     from pyfactory.factory import build as build
+    from pyfactory.factory import export as export
+    from pyfactory.factory import import_dataset as import_dataset
     from pyfactory.factory import import_files as import_files
+    from pyfactory.factory import import_tokens as import_tokens
     from pyfactory.factory import open_loader as open_loader
+    from pyfactory.factory import query as query
     from pyfactory.ledger import Run as Run
     from pyfactory.loader.loader import DataLoader as DataLoader
     from pyfactory.repo.repository import Repository as Repository
@@ -37,8 +41,12 @@ _HOMES = {
     "Trace": "pyfactory.audit",
     "Version": "pyfactory.repo.version",
     "build": "pyfactory.factory",
+    "export": "pyfactory.factory",
+    "import_dataset": "pyfactory.factory",
     "import_files": "pyfactory.factory",
+    "import_tokens": "pyfactory.factory",
     "open_loader": "pyfactory.factory",
+    "query": "pyfactory.factory",
     "trace": "pyfactory.audit",
 }
 

@@ -29,8 +29,12 @@ def test_public_names():
         "Trace",
         "Version",
         "build",
+        "export",
+        "import_dataset",
         "import_files",
+        "import_tokens",
         "open_loader",
+        "query",
         "trace",
     ]
     for name in pyfactory.__all__:
@@ -44,6 +48,7 @@ def test_exception_tree():
     assert tree == {
         "PyfactoryError": ("Exception", "error"),
         "ConflictError": ("PyfactoryError", "conflict"),
+        "MergeConflictError": ("ConflictError", "merge_conflict"),
         "NotFoundError": ("PyfactoryError", "not_found"),
         "InvalidInputError": ("PyfactoryError", "invalid_input"),
         "BadRecordError": ("InvalidInputError", "bad_record"),
@@ -52,6 +57,7 @@ def test_exception_tree():
         "UnavailableError": ("PyfactoryError", "unavailable"),
         "UnknownOutcomeError": ("UnavailableError", "unknown_outcome"),
         "ReadOnlyError": ("PyfactoryError", "read_only"),
+        "RefusedError": ("PyfactoryError", "refused"),
         "InternalError": ("PyfactoryError", "internal"),
     }
     for name in errors.__all__:

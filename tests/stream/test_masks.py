@@ -19,6 +19,7 @@ from pyfactory.loader.loader import DataLoader
 from pyfactory.repo.forget import forget
 from pyfactory.repo.repository import Repository
 from pyfactory.store.memory import MemoryStore
+from pyfactory.store.wrap import Faulty
 from pyfactory.stream.masks import TableMasks
 from pyfactory.stream.records import records_at
 from pyfactory.stream.sample import describe_sample
@@ -263,6 +264,29 @@ def test_an_open_stream_lets_go_of_the_old_bytes(tmp_path: Path) -> None:
     stream.tokens(range(len(stream)))
     gc.collect()
     assert [str(path) in maps.read_text() for path in old] == [False, True]
+
+
+def test_a_redaction_between_two_shards_of_a_batch() -> None:
+    """Catches: masks that are looked up before the shards are opened, so that zeros pass for tokens."""
+    documents = [row + 1 for row in documents_of([9] * 12)]
+    store = Faulty(MemoryStore())
+    repo = token_repository(store, documents, (6,))
+    stream = opened(repo)
+    first, second = (repo.objects.key(part.shard) for part in repo.version("corpus").parts())
+    fired: list[str] = []
+
+    def meanwhile(number: int, method: str, key: str) -> None:
+        if key in (first, second) and method == "get" and not fired:
+            fired.append(key)
+            forget(repo, ["doc-8" if key == first else "doc-2"], "asked to", who="Ada")
+
+    positions = np.arange(len(stream))
+    rows = np.empty((len(positions), 6), np.int64)
+    targets = np.empty_like(rows)
+    store.before = meanwhile
+    stream.fill(stream.addresses(positions), input_ids=rows, targets=targets)
+    assert fired and (rows == 0).sum() >= 9 and not (targets == 0).any()
+    assert (targets[rows == 0] == -100).all()
 
 
 def test_records_show_that_they_are_forgotten() -> None:

@@ -1,4 +1,4 @@
-"""The gate `sql`: a query over the added rows that must return nothing. The home of DuckDB among the gates.
+"""The gate `sql`: a query over the added rows that must return nothing.
 
 The query sees two views: `added`, the added rows with their record ids as the column `id`; and `target`, one row for
 each table of the target branch (`table_name`, `rows`, `tokens`, `shards`, `bytes`). It sees no file, no network and no
@@ -8,10 +8,9 @@ Python variable, and can change no setting.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyarrow as pa
 
@@ -20,18 +19,10 @@ from pyfactory.repo.gates.answer import answer
 from pyfactory.repo.gates.base import EVIDENCE, Proposal, Verdict
 from pyfactory.repo.gates.options import TEXT, option
 from pyfactory.repo.gates.rows import ID, known_ids, rows_with_ids
+from pyfactory.repo.sql import closed_connection, named_tables, sql_errors
 from pyfactory.shard.layout import schema_from_value
 
 __all__ = ["Sql"]
-
-_CLOSED: dict[str, str | bool | int | float | list[str]] = {
-    "enable_external_access": "false",
-    "python_enable_replacements": "false",
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-}
-_SHOWN = 200
-
 
 @dataclass(frozen=True)
 class Sql:
@@ -91,17 +82,14 @@ def _target(proposal: Proposal) -> pa.Table:
 
 def _asked(query: str, added: pa.Table, target: pa.Table) -> tuple[int, list[str]]:
     """Return how many rows a query returns, and the first of their ids in order."""
-    with _translated():
-        import duckdb
-
-        with duckdb.connect(":memory:", config=_CLOSED) as connection:
+    try:
+        with closed_connection(None) as connection, sql_errors():
             connection.register("added", added)
             connection.register("target", target)
-            connection.execute("SET lock_configuration = true")
-            statements = connection.extract_statements(query)
-            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise InvalidInputError("the gate sql: the query is not one select", hint="write one select statement")
-            return _counted(connection.sql(statements[0]).to_arrow_reader())
+            named_tables(connection, query)  # which refuses what is not one query
+            return _counted(connection.sql(query).to_arrow_reader())
+    except (InvalidInputError, UnavailableError) as error:
+        raise type(error)(f"the gate sql: {error.message}", hint=error.hint) from error
 
 
 def _counted(answers: Iterable[pa.RecordBatch]) -> tuple[int, list[str]]:
@@ -113,24 +101,3 @@ def _counted(answers: Iterable[pa.RecordBatch]) -> tuple[int, list[str]]:
             texts = {str(value) for value in batch.column(ID).to_pylist() if value is not None}
             ids = heapq.nsmallest(EVIDENCE, {*ids, *texts})
     return offences, ids
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise UnavailableError(f"the gate sql needs DuckDB: {error}", hint="pip install duckdb") from error
-    except (InvalidInputError, UnavailableError):
-        raise
-    except Exception as error:
-        kinds: Any = [kind.__name__ for kind in type(error).__mro__]
-        if "OutOfMemoryException" in kinds:
-            raise UnavailableError(f"the gate sql: {_first(error)}", hint="commit fewer rows at once") from error
-        if type(error).__module__.endswith("duckdb"):
-            raise InvalidInputError(f"the gate sql: the query fails: {_first(error)}", hint="mend the query") from error
-        raise
-
-
-def _first(error: Exception) -> str:
-    return str(error).partition("\n")[0][:_SHOWN]
