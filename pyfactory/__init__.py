@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyfactory.errors import PyfactoryError as PyfactoryError
     from pyfactory.factory import build as build
     from pyfactory.factory import export as export
+    from pyfactory.factory import forget_records as forget_records
     from pyfactory.factory import import_dataset as import_dataset
     from pyfactory.factory import import_files as import_files
     from pyfactory.factory import import_tokens as import_tokens
@@ -42,6 +43,7 @@ _HOMES = {
     "Version": "pyfactory.repo.version",
     "build": "pyfactory.factory",
     "export": "pyfactory.factory",
+    "forget_records": "pyfactory.factory",
     "import_dataset": "pyfactory.factory",
     "import_files": "pyfactory.factory",
     "import_tokens": "pyfactory.factory",

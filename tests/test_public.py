@@ -30,6 +30,7 @@ def test_public_names():
         "Version",
         "build",
         "export",
+        "forget_records",
         "import_dataset",
         "import_files",
         "import_tokens",

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from pyfactory.cli.keys import Key, signer_of
 from pyfactory.cli.output import emit, progress
 from pyfactory.cli.repository import Json, Repo, author
 from pyfactory.cli.tables import Branch, Message, Workers
@@ -102,6 +103,7 @@ def import_tokens(
     vocab_size: Annotated[int | None, typer.Option("--vocab-size", help="Tokens must be less than this.")] = None,
     branch: Branch = "main",
     message: Message = "",
+    key: Key = None,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -124,6 +126,7 @@ def import_tokens(
             branch=branch,
             message=message,
             author=author(),
+            signer=signer_of(key),
             workers=workers,
             progress=shown,
         )

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pyfactory.cli.keys import Key, signer_of
 from pyfactory.cli.output import emit, progress
 from pyfactory.cli.repository import Json, Repo, author
 
@@ -49,6 +50,7 @@ def import_(
     on_bad_record: OnBad = OnBadRecord.stop,
     branch: Branch = "main",
     message: Message = "",
+    key: Key = None,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -70,6 +72,7 @@ def import_(
             glob=glob,
             on_bad_record=on_bad_record.value,
             author=author(),
+            signer=signer_of(key),
             workers=workers,
             progress=shown,
         )
@@ -82,6 +85,7 @@ def build(
     job: Annotated[Path, typer.Argument(help="The job, a YAML file.")],
     branch: Branch = "main",
     message: Message = "",
+    key: Key = None,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -97,6 +101,7 @@ def build(
             branch=branch,
             message=message,
             author=author(),
+            signer=signer_of(key),
             workers=workers,
             progress=shown,
         )

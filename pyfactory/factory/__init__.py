@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyfactory.factory.building import BuildReport, build
 from pyfactory.factory.exporting import ExportReport, export
+from pyfactory.factory.forgetting import forget_records
 from pyfactory.factory.importing import ImportReport, import_files
 from pyfactory.factory.importing_datasets import import_dataset
 from pyfactory.factory.importing_tokens import TokensReport, import_tokens
@@ -17,6 +18,7 @@ __all__ = [
     "TokensReport",
     "build",
     "export",
+    "forget_records",
     "import_dataset",
     "import_files",
     "import_tokens",

@@ -15,6 +15,7 @@ from pyfactory.job.spec import load_job
 from pyfactory.repo.leases import writing
 from pyfactory.repo.names import check_table_name, check_text
 from pyfactory.repo.repository import Repository
+from pyfactory.repo.signing import Signer
 from pyfactory.repo.version import Version
 
 __all__ = ["BuildReport", "build"]
@@ -66,6 +67,7 @@ def build(
     branch: str = "main",
     message: str = "",
     author: str = "unknown",
+    signer: Signer | None = None,
     workers: int | None = None,
     progress: Progress = no_progress,
 ) -> BuildReport:
@@ -77,21 +79,24 @@ def build(
         branch: Where the input is looked up, unless the job says `table@ref`, and where the output is committed.
         message: Why, for the log.
         author: Who.
+        signer: Signs the commit; needed where the rule of the branch asks for it.
         workers: Tasks at a time; decides how long it takes, never what comes out.
         progress: Who listens.
 
     Raises:
         InvalidInputError: The job is not valid (file:line), or its input does not suit it.
         NotFoundError: No such table, branch or file.
+        RefusedError: A rule of the branch forbids it.
         ConflictError: Somebody else changed the output table meanwhile; a rerun finds all tasks done.
     """
     spec = load_job(Path(job))
     check_table_name(spec.output)  # now, rather than after the work
     check_text(message, "message")
+    repo.check_takes_commits(branch, author=author, signer=signer)
     head = repo.head(branch)
     before = None if head == NO_DIGEST else repo.tables(head).get(spec.output)
     version = repo.version(spec.input_table, spec.input_ref or branch)
-    told = {"message": message or f"build {spec.output} from {spec.input_table}", "author": author}
+    told = {"message": message or f"build {spec.output} from {spec.input_table}", "author": author, "signer": signer}
     with writing(repo, f"build of {spec.output} by {author}", progress) as telling:
         with open_executor(workers) as executor:
             result = run_job(repo.objects, spec, version.manifest, executor, telling)

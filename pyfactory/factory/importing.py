@@ -23,6 +23,7 @@ from pyfactory.repo.leases import writing
 from pyfactory.repo.names import check_table_name, check_text
 from pyfactory.repo.objects import TableState
 from pyfactory.repo.repository import Repository
+from pyfactory.repo.signing import Signer
 from pyfactory.shard.importers import TARGET_BYTES, Imported, import_sources
 from pyfactory.shard.importers.sources import expand
 from pyfactory.shard.manifest import Manifest
@@ -73,6 +74,7 @@ def import_files(
     glob: str = "*",
     on_bad_record: str = "stop",
     author: str = "unknown",
+    signer: Signer | None = None,
     workers: int | None = None,
     progress: Progress = no_progress,
 ) -> ImportReport:
@@ -93,16 +95,19 @@ def import_files(
         glob: Which files of a folder.
         on_bad_record: "stop" (nothing is committed) or "skip" (counted and listed).
         author: Who.
+        signer: Signs the commit; needed where the rule of the branch asks for it.
         workers: Files read at a time; default all cores.
         progress: Who listens.
 
     Raises:
         BadRecordError: A record cannot be taken; the message says file and line.
         InvalidInputError: A source, argument or id is wrong.
+        RefusedError: A rule of the branch forbids it.
         ConflictError: Somebody else changed the table meanwhile.
     """
     check_table_name(table)  # now, rather than after the work
     check_text(message, "message")
+    repo.check_takes_commits(branch, author=author, signer=signer)
     options: dict[str, Any] = {"text": text, "id": id, "columns": list(columns), "glob": glob}
     options |= {"on_bad_record": on_bad_record, "target_bytes": TARGET_BYTES}
     paths, head = [Path(source) for source in sources], repo.head(branch)
@@ -119,7 +124,7 @@ def import_files(
         refuse_forgotten(repo, imported.parts)
         made_by = describe_import(repo, table, imported)
         after = appended(repo, old, imported.parts, schema_value(imported.schema))
-        told = {"message": message or f"import {table}", "author": author, "made_by": made_by}
+        told = {"message": message or f"import {table}", "author": author, "signer": signer, "made_by": made_by}
         done = publish(repo, table, state, after, head, branch, **told)
     return _report(
         done.digest, done.created, repo.tables(done.digest)[table], made_by, len(imported.sources), imported.bad

@@ -18,6 +18,7 @@ from pyfactory.repo.leases import writing
 from pyfactory.repo.names import check_table_name, check_text
 from pyfactory.repo.objects import Commit, TableState
 from pyfactory.repo.repository import Repository
+from pyfactory.repo.signing import Signer
 from pyfactory.shard.importers.hugging_face import import_rows, read_facts
 from pyfactory.shard.manifest import Manifest
 
@@ -35,6 +36,7 @@ def import_dataset(
     branch: str = "main",
     message: str = "",
     author: str = "unknown",
+    signer: Signer | None = None,
     progress: Progress = no_progress,
 ) -> ImportReport:
     """Add the rows of a dataset of the library `datasets` to a table and commit it.
@@ -53,6 +55,7 @@ def import_dataset(
         branch: Where to commit.
         message: Why, for the log.
         author: Who.
+        signer: Signs the commit; needed where the rule of the branch asks for it.
         progress: Who listens.
 
     Returns:
@@ -62,11 +65,13 @@ def import_dataset(
         InvalidInputError: It is no dataset or has several splits; a column is missing or wrong; an id is taken.
         BadRecordError: A row has no text; the message has its number.
         UnavailableError: The dataset cannot be read.
+        RefusedError: A rule of the branch forbids it.
         ConflictError: Somebody else changed the table meanwhile.
         RefusedError: A record was forgotten and must not come back.
     """
     check_table_name(table)  # now, rather than after the work
     check_text(message, "message")
+    repo.check_takes_commits(branch, author=author, signer=signer)
     facts = read_facts(dataset)
     head = repo.head(branch)
     state = None if head == NO_DIGEST else repo.tables(head).get(table)
@@ -100,7 +105,7 @@ def import_dataset(
         made_by = describe_import(repo, table, imported) | {"dataset": asdict(facts)}
         made_by["code"] = code_versions("pyfactory", "pyarrow", "datasets")
         after = appended(repo, old, imported.parts, schema_value(imported.schema))
-        told = {"message": message or f"import {table}", "author": author, "made_by": made_by}
+        told = {"message": message or f"import {table}", "author": author, "signer": signer, "made_by": made_by}
         done = publish(repo, table, state, after, head, branch, **told)
     now = repo.tables(done.digest)[table]  # which others may have appended to as well
     return ImportReport(done.digest, done.created, imported.records, 0, [], 0, now.rows, now.nbytes)

@@ -23,6 +23,7 @@ from pyfactory.repo.leases import writing
 from pyfactory.repo.names import check_table_name, check_text
 from pyfactory.repo.objects import TableState
 from pyfactory.repo.repository import Repository
+from pyfactory.repo.signing import Signer
 from pyfactory.shard.importers.token_files import TokenFormat, token_sources
 from pyfactory.shard.importers.tokens import ImportedTokens, TokenSource, import_token_files
 from pyfactory.shard.layout import token_schema
@@ -115,6 +116,7 @@ def import_tokens(
     branch: str = "main",
     message: str = "",
     author: str = "unknown",
+    signer: Signer | None = None,
     workers: int | None = None,
     progress: Progress = no_progress,
 ) -> TokensReport:
@@ -138,6 +140,7 @@ def import_tokens(
         branch: Where to commit.
         message: Why, for the log.
         author: Who.
+        signer: Signs the commit; needed where the rule of the branch asks for it.
         workers: Files and shards worked on at a time; default all cores.
         progress: Who listens.
 
@@ -145,11 +148,13 @@ def import_tokens(
         BadRecordError: A token is negative or not in the vocabulary; the message says file and byte.
         InvalidInputError: A file is not of that format or cut off, or options contradict each other or the table.
         NotFoundError: A file does not exist.
+        RefusedError: A rule of the branch forbids it.
         ConflictError: Somebody else changed the table meanwhile.
         RefusedError: A record was forgotten and must not come back.
     """
     check_table_name(table)  # now, rather than after the work
     check_text(message, "message")
+    repo.check_takes_commits(branch, author=author, signer=signer)
     asked = _asked(format, dtype, eos, doc_lengths, tokenizer, vocab_size)
     options, files = asked.to_value(), token_sources([Path(source) for source in sources], asked.format)
     head = repo.head(branch)
@@ -165,7 +170,7 @@ def import_tokens(
         refuse_forgotten(repo, imported.parts)
         made_by, facts = _made_by(repo, table, imported, options), _facts(repo, state, imported, asked)
         after = appended(repo, old, imported.parts, schema_value(token_schema(imported.width)), **facts)
-        told = {"message": message or f"import {table}", "author": author, "made_by": made_by}
+        told = {"message": message or f"import {table}", "author": author, "signer": signer, "made_by": made_by}
         done = publish(repo, table, state, after, head, branch, **told)
     return _report(done.digest, done.created, repo.tables(done.digest)[table], made_by, asked, files)
 

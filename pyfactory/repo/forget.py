@@ -103,8 +103,7 @@ def forget(
             require_feature(home, "redactions")
             _check_signer(home, view, signer)
         found = find_everywhere(home, view, wanted, progress)
-        if not done:
-            _check_found(home, wanted, found)
+        _check_found(home, wanted if not done else [], found)
         if not found.sides:
             return _report(done, made=True)
         step = _prepared(home, found, (reason, who), store=not dry_run, progress=progress)
@@ -132,7 +131,7 @@ def _checked(record_ids: Sequence[str], reason: str, who: str) -> list[str]:
 
 
 def _check_found(home: Home, wanted: Sequence[str], found: Found) -> None:
-    """Raise unless every record was found and no other record shares the bytes that are to go."""
+    """Raise unless every wanted record was found and no other record shares the bytes that are to go."""
     known = {place.id for place in found.places}
     for record in wanted:
         if record not in known:

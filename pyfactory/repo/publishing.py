@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pyfactory.repo.gates.base import Verdict
     from pyfactory.repo.signing import Signer
 
-__all__ = ["CommitResult", "Proposed", "propose"]
+__all__ = ["CommitResult", "Proposed", "check_takes_commits", "propose"]
 
 _TRIES = 20
 MADE_FROM = ("sources", "skipped_list", "job")  # fields of a commit's `made_by` that name objects
@@ -99,7 +99,8 @@ def propose(home: Home, view: View, proposal: Proposed, signer: Signer | None) -
     ref = BRANCH + proposal.branch
     for _ in range(_TRIES):
         rule = branch_rule(home, view, proposal.branch)
-        _check_verb(home, rule, proposal)
+        if proposal.verb == "commit":
+            check_takes_commits(home, view, proposal.branch, proposal.author, signer)
         if judged is None or judged[0] != rule:
             judged = rule, _judged(home, rule, proposal)
         digest = _stored(home, view, rule, judged[1], proposal, signer)
@@ -116,12 +117,15 @@ def propose(home: Home, view: View, proposal: Proposed, signer: Signer | None) -
     raise ConflictError(f"{home.url}: the rules of {proposal.branch} change all the time", hint="run it again")
 
 
-def _check_verb(home: Home, rule: BranchRule, proposal: Proposed) -> None:
-    if rule.protected and proposal.verb == "commit" and proposal.head is not None:
-        branch = proposal.branch
+def check_takes_commits(home: Home, view: View, branch: str, author: str, signer: Signer | None) -> None:
+    """Raise RefusedError now if a commit of this author would be refused whatever is in it: before hours of work."""
+    rule = branch_rule(home, view, branch)
+    if rule.protected and BRANCH + branch in view.refs:
         hint = f"commit to a branch of your own, then pyfactory merge REPO BRANCH {branch}"
         why = f"{branch} is protected: commits come to it by merge only"
-        raise refuse(home, proposal.author, f"commit to {branch}", why, {"branch": branch}, hint)
+        raise refuse(home, author, f"commit to {branch}", why, {"branch": branch}, hint)
+    if rule.signed:
+        _check_signer(home, view, (branch, author, "commit"), signer)
 
 
 def _judged(home: Home, rule: BranchRule, proposal: Proposed) -> list[Verdict]:
@@ -153,7 +157,7 @@ def _stored(
 ) -> Digest:
     """Store tree, commit and signature, and return the commit."""
     if rule.signed:
-        _check_signer(home, view, proposal, signer)
+        _check_signer(home, view, (proposal.branch, proposal.author, proposal.verb), signer)
     tree = _encoded(home, Tree(proposal.tables).to_value())
     parents = (*(() if proposal.head is None else (proposal.head,)), *proposal.others)
     gates = tuple(verdict.to_value() for verdict in verdicts)
@@ -171,14 +175,14 @@ def _stored(
     return digest
 
 
-def _check_signer(home: Home, view: View, proposal: Proposed, signer: Signer | None) -> None:
+def _check_signer(home: Home, view: View, told: tuple[str, str, str], signer: Signer | None) -> None:
+    branch, author, verb = told
     trusted = trusted_keys(home, view)
     if signer is None or signer.public not in trusted.values():
         whose = "none was given" if signer is None else f"{signer.public[:12]}… is not trusted"
-        why = f"{proposal.branch} takes commits signed by a trusted key, and {whose}"
+        why = f"{branch} takes commits signed by a trusted key, and {whose}"
         hint = "give the key with --key" if trusted else "trust a key first: pyfactory key trust"
-        what = f"{proposal.verb} to {proposal.branch}"
-        raise refuse(home, proposal.author, what, why, {"branch": proposal.branch}, hint)
+        raise refuse(home, author, f"{verb} to {branch}", why, {"branch": branch}, hint)
 
 
 def _needed(home: Home, proposal: Proposed) -> Iterator[Digest]:

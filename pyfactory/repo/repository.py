@@ -23,7 +23,7 @@ from pyfactory.repo.names import BRANCH, TAG, check_ref_name, check_text, sugges
 from pyfactory.repo.objects import Commit, TableState, Tree, load_commit, load_tree
 from pyfactory.repo.operation import Change, Operation, View
 from pyfactory.repo.oplog import OperationLog, log_key
-from pyfactory.repo.publishing import CommitResult, Proposed, propose
+from pyfactory.repo.publishing import CommitResult, Proposed, check_takes_commits, propose
 from pyfactory.repo.redaction import Follower
 from pyfactory.repo.resolve import Resolved, resolve
 from pyfactory.repo.states import replaced
@@ -189,6 +189,10 @@ class Repository:
         if head is not None and tables == before:
             return CommitResult(head, created=False)
         return propose(self, view, Proposed(branch, head, before, tables, message, author, made_by), signer)
+
+    def check_takes_commits(self, branch: str, *, author: str, signer: Signer | None = None) -> None:
+        """Raise RefusedError now if a commit to a branch would be refused whatever is in it: before hours of work."""
+        check_takes_commits(self, self.view(), branch, author, signer)
 
     def merge(
         self,

@@ -24,6 +24,7 @@ from pyfactory.shard.layout import schema_from_value
 
 __all__ = ["Sql"]
 
+
 @dataclass(frozen=True)
 class Sql:
     """Each row that the query returns is an offence; an assertion is written `select ... where not (...)`."""

@@ -10,7 +10,7 @@ import pytest
 from gate_tables import verdict_on
 
 from pyfactory.core.digest import digest_of
-from pyfactory.errors import InvalidInputError, UnavailableError
+from pyfactory.errors import InvalidInputError
 from pyfactory.repo.gates.function import find_source
 
 HERE = Path(__file__).parent
@@ -126,9 +126,3 @@ def test_only_python_source_is_found(module: str, tmp_path: Path, monkeypatch: p
 def test_source_is_found_where_it_is() -> None:
     assert find_source("sentence_ends") == HERE / "sentence_ends.py"
     assert find_source("json.decoder").name == "decoder.py"
-
-
-def test_a_gate_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "duckdb", None)
-    with pytest.raises(UnavailableError, match="DuckDB"):
-        verdict_on("sql", {"query": "select 1"}, None, ["a"])
