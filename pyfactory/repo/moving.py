@@ -12,9 +12,10 @@ from pyfactory.repo.home import Home
 from pyfactory.repo.names import BRANCH, TAG
 from pyfactory.repo.operation import Change, Operation, View
 from pyfactory.repo.oplog import log_key
+from pyfactory.repo.publishing import check_signed
 from pyfactory.repo.refusal import refuse
 from pyfactory.repo.resolve import resolve
-from pyfactory.repo.rules import RULE, branch_rule
+from pyfactory.repo.rules import KEYS, RULE, branch_rule
 from pyfactory.repo.signatures import sign_tag
 from pyfactory.repo.swept import check_kept, sweep_guards
 from pyfactory.repo.transaction import publish
@@ -41,6 +42,7 @@ def rollback(home: Home, branch: str, to: str, author: str, message: str) -> Dig
 
     Raises:
         InvalidInputError: The branch does not contain the commit.
+        RefusedError: The branch takes signed commits, and no trusted key has signed this one.
         ConflictError: The branch moved meanwhile.
     """
     view = home.view()
@@ -50,8 +52,10 @@ def rollback(home: Home, branch: str, to: str, author: str, message: str) -> Dig
         hint = f"pyfactory log REPO {branch} shows what it contains; undo takes back a rollback"
         raise InvalidInputError(f"{home.url}: {branch} does not contain {to}, so it cannot go back to it", hint=hint)
     if commit != head:  # an ancestor of the head, which no sweep touches
+        check_signed(home, view, branch, commit, author)
         why = message or f"roll {branch} back to {to}"
-        publish(home.oplog, view, [Change(BRANCH + branch, head, commit)], author, why)
+        guards = _rules(view, branch)
+        publish(home.oplog, view, [Change(BRANCH + branch, head, commit)], author, why, guards=guards)
     return commit
 
 
@@ -67,7 +71,7 @@ def delete_branch(home: Home, branch: str, author: str, message: str) -> Digest:
     if head is None:
         raise NotFoundError(f"{home.url}: there is no branch {branch}")
     _check_deletable(home, view, branch, author)
-    guards = {RULE + branch: view.refs.get(RULE + branch)}
+    guards = _rules(view, branch)
     changes = [Change(BRANCH + branch, head, None)]
     publish(home.oplog, view, changes, author, message or f"delete branch {branch}", guards=guards)
     return head
@@ -80,7 +84,7 @@ def undo(home: Home, number: int, author: str, message: str) -> Operation:
         NotFoundError: There is no such operation.
         InvalidInputError: It moved something else than branches.
         ConflictError: A branch has moved since.
-        RefusedError: It would delete a protected branch.
+        RefusedError: It would delete a protected branch, or a branch that takes signed commits would name another.
     """
     view = home.view()
     operation = _operation(home, view, number)
@@ -98,11 +102,20 @@ def undo(home: Home, number: int, author: str, message: str) -> Operation:
             _check_deletable(home, view, change.ref.removeprefix(BRANCH), author)
         else:
             check_kept(home, view, change.new)
+            check_signed(home, view, change.ref.removeprefix(BRANCH), change.new, author)
     if not changes:
         raise InvalidInputError(f"{home.url}: operation {number} moved nothing", hint="pyfactory ops lists them")
     why = message or f"undo operation {number}: {operation.why}"[:200]
-    publish(home.oplog, view, changes, author, why, guards=sweep_guards(view))
+    guards = sweep_guards(view)
+    for change in changes:
+        guards |= _rules(view, change.ref.removeprefix(BRANCH))
+    publish(home.oplog, view, changes, author, why, guards=guards)
     return operation
+
+
+def _rules(view: View, branch: str) -> dict[str, Digest | None]:
+    """Return the refs that must stay as they are until a move that they allowed is written."""
+    return {ref: view.refs.get(ref) for ref in (RULE + branch, KEYS)}
 
 
 def _operation(home: Home, view: View, number: int) -> Operation:

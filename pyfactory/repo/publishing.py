@@ -23,7 +23,7 @@ from pyfactory.repo.objects import Commit, TableState, Tree
 from pyfactory.repo.operation import Change, View, utc_now
 from pyfactory.repo.refusal import refuse
 from pyfactory.repo.rules import KEYS, RULE, BranchRule, branch_rule, trusted_keys
-from pyfactory.repo.signatures import sign_commit
+from pyfactory.repo.signatures import commit_statement, sign_commit, signed_by
 from pyfactory.repo.swept import check_not_swept, sweep_guards
 from pyfactory.repo.transaction import publish
 from pyfactory.shard.diff import diff_manifests
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pyfactory.repo.gates.base import Verdict
     from pyfactory.repo.signing import Signer
 
-__all__ = ["CommitResult", "Proposed", "check_takes_commits", "propose"]
+__all__ = ["CommitResult", "Proposed", "check_signed", "check_takes_commits", "propose"]
 
 _TRIES = 20
 MADE_FROM = ("sources", "skipped_list", "job")  # fields of a commit's `made_by` that name objects
@@ -126,6 +126,15 @@ def check_takes_commits(home: Home, view: View, branch: str, author: str, signer
         raise refuse(home, author, f"commit to {branch}", why, {"branch": branch}, hint)
     if rule.signed:
         _check_signer(home, view, (branch, author, "commit"), signer)
+
+
+def check_signed(home: Home, view: View, branch: str, commit: Digest, author: str) -> None:
+    """Raise RefusedError unless a branch may name a commit that exists: signed by a trusted key, if that is asked."""
+    trusted = trusted_keys(home, view) if branch_rule(home, view, branch).signed else None
+    if trusted is not None and signed_by(home, commit_statement(commit), trusted) is None:
+        why = f"{branch} takes commits signed by a trusted key, and {commit[:12]} is not"
+        hint = f"sign it first: pyfactory sign REPO {commit[:12]} --key FILE"
+        raise refuse(home, author, f"moving {branch}", why, {"branch": branch, "commit": commit}, hint)
 
 
 def _judged(home: Home, rule: BranchRule, proposal: Proposed) -> list[Verdict]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from repo_tables import raw_state
 
-from pyfactory.errors import ConflictError, InvalidInputError, NotFoundError
+from pyfactory.errors import ConflictError, InvalidInputError, NotFoundError, RefusedError
 from pyfactory.repo.repository import Repository
+from pyfactory.repo.rules import BranchRule
+from pyfactory.repo.ruling import set_rule, trust_key
+from pyfactory.repo.signatures import sign_commit
+from pyfactory.repo.signing import Signer
 
 
 def test_rollback_is_one_entry_and_undo_leads_back(filled: Repository) -> None:
@@ -82,3 +88,20 @@ def test_undo_of_making_a_branch_removes_it(filled: Repository) -> None:
     filled.branch("new", "v1")
     filled.undo(filled.view().n)
     assert "new" not in filled.branches()
+
+
+def test_a_branch_that_wants_signatures_goes_back_to_signed_commits_only(filled: Repository, tmp_path: Path) -> None:
+    """Catches a rollback that lets an unsigned commit in by the back door."""
+    ours = Signer.generate(tmp_path / "ours")
+    trust_key(filled, "ada", ours.public, "Ada")
+    first = filled.load(filled.head("main")).parents[0]
+    set_rule(filled, "main", BranchRule(signed=True), "Ada", signer=ours)
+    made = filled.commit({"corpus": raw_state(filled.objects, "x")}, message="x", signer=ours).digest
+    number = filled.view().n
+    with pytest.raises(RefusedError, match="signed by a trusted key"):
+        filled.rollback("main", first)
+    with pytest.raises(RefusedError, match="signed by a trusted key"):
+        filled.undo(number)
+    assert filled.head("main") == made
+    sign_commit(filled, first, ours)
+    assert filled.rollback("main", first) == first
