@@ -11,6 +11,7 @@ from pyfactory.core import canonical
 from pyfactory.core.digest import Digest, parse_digest
 from pyfactory.errors import CorruptError
 from pyfactory.ledger import read_checkpoint, read_run
+from pyfactory.repo.fields import sound
 from pyfactory.repo.objects import Commit
 from pyfactory.repo.repository import Repository
 
@@ -119,6 +120,11 @@ def trace(path: str | Path, *, repository: Repository | None = None) -> Trace:
     """
     record = read_checkpoint(path)
     repo = repository or Repository.open(record["repository"])
+    with sound(f"what {repo.url} tells of the past of {path}"):
+        return _traced(repo, record)
+
+
+def _traced(repo: Repository, record: dict[str, Any]) -> Trace:
     segments = list(_lineage(repo, record))
     newest, oldest = segments[0].start, segments[-1].start
     seen = [span for segment in reversed(segments) for span in segment.seen]

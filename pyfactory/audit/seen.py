@@ -19,6 +19,7 @@ from pyfactory.errors import CorruptError, InvalidInputError, NotFoundError
 from pyfactory.ledger import read_run
 from pyfactory.order.packing import Concat
 from pyfactory.order.permutation import SourceOrder
+from pyfactory.repo.fields import sound
 from pyfactory.repo.records import keys_of, opened_side
 from pyfactory.repo.repository import Repository
 from pyfactory.shard.blank import forgotten_id
@@ -28,6 +29,8 @@ from pyfactory.shard.reader import open_shard, token_buffers
 __all__ = ["Seen", "runs_that_saw"]
 
 Int64s = NDArray[np.int64]
+
+_MOST_EPOCHS = 2**16  # that a run went through between two checkpoints: what a forged claim may cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ def _seen(
 ) -> Seen | None:
     """Return what one run saw of a record, and note which of its checkpoints did."""
     start = entries[0]
-    try:
+    with sound(f"{places.url}: run {run}"):
         version, identity, batch = start["version"], start["identity"], start["global_batch"]
         parent = start["parent"]
         through = tainted.get(parent["digest"], "") if parent else ""
@@ -110,22 +113,20 @@ def _seen(
         positions = places.positions(record, version, identity, spans)
         made = [entry for entry in entries if entry["kind"] == "checkpoint"]
         after = [entry for entry in made if through or _any_within(positions, entry["spans"])]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise CorruptError(f"run {run} in {places.url} does not say what a run says: {error!r}") from error
-    tainted |= {entry["digest"]: run for entry in after}
-    if not positions and not through:
-        return None
-    return Seen(
-        record=record,
-        run=run,
-        table=version["table"],
-        commit=version["commit"],
-        positions=tuple(positions),
-        steps=tuple(sorted({position // batch for position in positions})),
-        exact=exact,
-        checkpoints=tuple(entry["position"] for entry in after),
-        through=through,
-    )
+        tainted |= {entry["digest"]: run for entry in after}
+        if not positions and not through:
+            return None
+        return Seen(
+            record=record,
+            run=run,
+            table=version["table"],
+            commit=version["commit"],
+            positions=tuple(positions),
+            steps=tuple(sorted({position // batch for position in positions})),
+            exact=exact,
+            checkpoints=tuple(entry["position"] for entry in after),
+            through=through,
+        )
 
 
 def _consumed(entries: list[dict[str, Any]]) -> tuple[list[tuple[int, int]], bool]:
@@ -175,6 +176,8 @@ class _Places:
         samples = np.unique(np.concatenate([_samples(packing, first, stop) for first, stop in ranges[record]]))
         found: list[int] = []
         for low, high in spans:
+            if not 0 <= high - low < _MOST_EPOCHS * packing.samples:
+                raise CorruptError(f"{self.url}: a run claims to have received the positions {low} to {high}")
             epochs = np.arange(low // packing.samples, (max(high, low + 1) - 1) // packing.samples + 1)
             at = order.positions_of(np.tile(samples, len(epochs)), np.repeat(epochs, len(samples)))
             found += at[(at >= low) & (at < high)].tolist()

@@ -10,6 +10,7 @@ from typing import Any
 from pyfactory.core import canonical
 from pyfactory.core.digest import Digest, digest_of_file, parse_digest
 from pyfactory.core.durable import translate_os_error
+from pyfactory.repo.fields import sound
 from pyfactory.repo.objects import Commit
 from pyfactory.repo.repository import Repository
 from pyfactory.shard.importers import SideSource
@@ -40,12 +41,13 @@ def earlier_import(
     """
     for commit in islice(repo.log(head), _REMEMBERED):
         made_by = commit.made_by or {}
-        if made_by.get("kind") == "job" and made_by["output"] == table:
-            return None
-        if made_by.get("kind") == "import" and made_by["table"] == table and made_by["options"] == options:
-            listed = canonical.decode(repo.objects.get(parse_digest(made_by["sources"])), "a list of sources")
-            if same(listed):
-                return commit
+        with sound(f"{repo.url}: what commit {commit.digest} says of how it was made"):
+            if made_by.get("kind") == "job" and made_by["output"] == table:
+                return None
+            if made_by.get("kind") == "import" and made_by["table"] == table and made_by["options"] == options:
+                listed = canonical.decode(repo.objects.get(parse_digest(made_by["sources"])), "a list of sources")
+                if same(listed):
+                    return commit
     return None
 
 

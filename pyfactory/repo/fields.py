@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from pyfactory.core.canonical import Value
 from pyfactory.core.digest import Digest, parse_digest
-from pyfactory.errors import CorruptError, InvalidInputError, NewerFormatError
+from pyfactory.errors import CorruptError, InvalidInputError, NewerFormatError, NotFoundError
 
-__all__ = ["Fields", "digests_by_name", "read_fields", "read_versioned"]
+__all__ = ["Fields", "digests_by_name", "read_fields", "read_versioned", "sound"]
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _MAX_COUNT = 2**63 - 1
@@ -114,3 +115,20 @@ def digests_by_name(value: Mapping[str, Any], what: str) -> dict[str, Digest]:
     """Return a stored object whose values are all digests."""
     fields = Fields(value, what)
     return {name: fields.digest(name) for name in value}
+
+
+@contextmanager
+def sound(what: str) -> Iterator[None]:
+    """Let code take values out of a free-form stored value as if they were there; `what` names it if they are not.
+
+    For what is only ever shown or compared, such as what a commit says of how it was made.
+
+    Raises:
+        CorruptError: A value was missing, or of another type.
+    """
+    try:
+        yield
+    except (NewerFormatError, NotFoundError):
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise CorruptError(f"{what} does not say what it should: {str(error)[:200] or repr(error)}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def check_not_swept(home: Home, view: View, digests: Iterable[Digest]) -> None:
     """
     if CONDEMNED not in view.refs and SWEEP not in view.refs:
         return
-    redirect: Mapping[Digest, Digest] = getattr(home.objects, "redirect", {})  # what is forgotten may well be gone
+    redirect = home.objects.redirect  # what is forgotten may well be gone
     wanted = [digest for digest in digests if digest != NO_DIGEST and digest not in redirect]
     listing = load_listing(home, view, SWEEP)
     if listing is not None and wanted:
@@ -98,7 +98,7 @@ def check_kept(home: Home, view: View, commit: Digest) -> None:
         closure.mark_commit(commit, "it")
     except CorruptError as error:
         raise _swept(home, commit) from error
-    redirect: Mapping[Digest, Digest] = getattr(home.objects, "redirect", {})
+    redirect = home.objects.redirect
     listing = load_listing(home, view, SWEEP)
     for kind in _KINDS:
         found = closure.of_kind(kind)

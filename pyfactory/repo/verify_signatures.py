@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pyfactory.core.digest import Digest
 from pyfactory.repo.findings import Findings
 from pyfactory.repo.home import Home
+from pyfactory.repo.listing import EMPTY, Digests, contains, digests_of
 from pyfactory.repo.names import BRANCH, TAG
 from pyfactory.repo.operation import Operation, View
 from pyfactory.repo.oplog import log_key
@@ -25,6 +26,7 @@ from pyfactory.repo.signatures import (
     signature_key,
     tag_statement,
 )
+from pyfactory.repo.swept import SWEEP, load_listing
 
 __all__ = ["check_signatures"]
 
@@ -39,7 +41,8 @@ def check_signatures(home: Home, findings: Findings) -> int:
     - Every change of a rule, of the trusted keys or of the redactions was signed by a key that was trusted directly
       before it.
     - Every commit that a branch was moved to while its rule asked for signatures is signed by a key that was trusted
-      then, or is now; the commit that such a branch names now by one that is trusted now.
+      then, or is now, unless a sweep has taken it since; the commit that such a branch names now by one that is
+      trusted now.
     - A tag that anybody signed is signed by a key that is trusted now.
 
     Args:
@@ -53,7 +56,8 @@ def check_signatures(home: Home, findings: Findings) -> int:
     found.read()
     with findings.noting("log"):
         view = home.view()
-        audit = _Audit(home, findings, found, dict(view.refs))
+        listing = load_listing(home, view, SWEEP)
+        audit = _Audit(home, findings, found, dict(view.refs), EMPTY if listing is None else listing.digests)
         audit.names(view)
         for operation in home.oplog.history(view):
             audit.take(operation)
@@ -97,6 +101,7 @@ class _Audit:
     findings: Findings
     found: _Found
     refs: dict[str, Digest]
+    sweeping: Digests
     _now: set[str] = field(default_factory=set)
     _keys: dict[Digest, set[str]] = field(default_factory=dict)
     _signed: dict[Digest, bool] = field(default_factory=dict)
@@ -129,8 +134,16 @@ class _Audit:
                     statement = change_statement(self.home, change)
                 self._check(statement, trusted, log_key(operation.n), f"{where} changes {change.ref}: this")
             elif change.ref.startswith(BRANCH) and change.new is not None and self._asks(change.ref):
-                said = f"{where} moves {change.ref} to commit {change.new}, which"
-                self._check(commit_statement(change.new), trusted | self._now, change.new, said, change.new)
+                statement = commit_statement(change.new)
+                # A sweep takes the signatures of a commit first, then the commit.
+                if self.found.of(statement) or not self._is_swept(change.new):
+                    said = f"{where} moves {change.ref} to commit {change.new}, which"
+                    self._check(statement, trusted | self._now, change.new, said, change.new)
+
+    def _is_swept(self, commit: Digest) -> bool:
+        return bool(contains(self.sweeping, digests_of(bytes.fromhex(commit)))[0]) or not self.home.objects.exists(
+            commit
+        )
 
     def _check(self, statement: Statement, keys: set[str], name: str, said: str, where: str = "") -> None:
         signers = self.found.of(statement)

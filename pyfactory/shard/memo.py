@@ -72,6 +72,8 @@ def decode_result(content: bytes, name: Digest) -> Result:
     value = canonical.decode(content, what)
     if not isinstance(value, dict) or value.keys() != set(_FIELDS) or value["v"] != 1 or value["task"] != name:
         raise CorruptError(f"{what} is not one of this task")
+    if value["v"] is True or not all(isinstance(value[field], list) for field in ("parts", "objects", "numbers")):
+        raise CorruptError(f"{what} does not hold lists where it should")
     try:
         return Result(
             tuple(_part(part) for part in value["parts"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from repo_tables import raw_part, state_of, token_part
 
@@ -21,6 +21,10 @@ from pyfactory.store.base import Store
 from pyfactory.store.content import Objects
 from pyfactory.store.memory import MemoryStore
 from pyfactory.store.wrap import Faulty
+
+DAY = timedelta(days=1)
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+LATER = NOW + 15 * DAY
 
 
 class Place:
@@ -144,3 +148,19 @@ def dying(store: Store, call: int, *, after: bool = False) -> Faulty:
             raise Killed
 
     return Faulty(store, before=refuse if after else die, after=die if after else None)
+
+
+def build() -> tuple[Place, Model, dict[str, Digest]]:
+    """main: 0, 1; branch gone: 4, 5 from the first commit, deleted."""
+    place, model = Place.create(), Model()
+    first = write(place, model, [0, 1], (), NOW)
+    publish_commit(place, first, "main", NOW)
+    place.move("branch/gone", first.commit, NOW)
+    other = write(place, model, [0, 4, 5], (first.commit,), NOW)
+    publish_commit(place, other, "gone", NOW)
+    place.move("branch/gone", None, NOW)
+    return place, model, {"first": first.commit, "gone": other.commit}
+
+
+def garbage(place: Place, model: Model, roots: list[Digest]) -> set[Digest]:
+    return stored(place) - lists(place) - model.closure(roots)

@@ -37,6 +37,8 @@ EVIDENCE = 20
 
 Number = str | int
 
+_MOST = 2**53  # of what a tally counts in a table; sums of forged ones shall still be canonical
+
 _PACKAGE = f"{__package__}."
 
 
@@ -213,7 +215,7 @@ class Tally(ABC):
         fields = read_fields(value, ("counts", "rows"), f"a value of {self.name}")
         counts = Fields(fields.mapping("counts"), f"the counts of {self.name}")
         shown = Fields(fields.mapping("rows"), f"the rows of {self.name}")
-        well = all(counts.count(name) for name in value["counts"])
+        well = all(0 < counts.count(name) <= _MOST for name in value["counts"])
         for name in value["rows"]:
             listed = shown.items(name)
             well &= 0 < len(listed) <= EVIDENCE and all(type(row) is int and 0 <= row < rows for row in listed)

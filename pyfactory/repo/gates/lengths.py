@@ -52,10 +52,13 @@ class Lengths:
             f"({short:,} short, {long:,} long); {percent(self.max_outside)} may"
         )
         found: dict[str, str | int] = {"rows": rows, "short": short, "long": long, "share": rounded(share)}
-        histogram = {name: count for name, count in gathered.counts.items() if name.isdigit()}
+        histogram = {name: count for name, count in gathered.counts.items() if name in _BUCKETS}
         found |= {f"length 2^{int(name) - 1}" if name != "0" else "length 0": histogram[name] for name in histogram}
         ids = () if passed else evidence(proposal.objects, [row for rows in gathered.rows.values() for row in rows])
         return answer(self, proposal, reason, found, passed=passed, evidence=ids)
+
+
+_BUCKETS = frozenset(map(str, range(65)))  # what a forged sketch may call a bucket is none of them
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,9 @@ class Pii:
         gathered = gather(proposal, PersonalRows(self.columns))
         rows, forbidden = proposal.added_rows, set(self.kinds)
         hits = sum(
-            count for name, count in gathered.counts.items() if name[0] == "=" and forbidden & {*name[1:].split("+")}
+            count
+            for name, count in gathered.counts.items()
+            if name.startswith("=") and forbidden & {*name[1:].split("+")}
         )
         found = {"rows": rows, "hits": hits} | {
             kind: gathered.counts[kind] for kind in KINDS if kind in gathered.counts
