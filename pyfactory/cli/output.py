@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -19,7 +20,7 @@ from rich.progress import Progress as Bars
 
 from pyfactory.core.durable import translate_os_error
 from pyfactory.core.progress import Progress, no_progress
-from pyfactory.errors import PyfactoryError
+from pyfactory.errors import MergeConflictError, PyfactoryError
 
 __all__ = ["amount", "counted", "emit", "line", "note", "progress", "show_error", "size"]
 
@@ -77,7 +78,10 @@ def size(nbytes: int) -> str:
 def show_error(error: PyfactoryError, *, as_json: bool) -> None:
     """Print one clear sentence, and the way out, to stderr."""
     if as_json:
-        shown = {"error": {"kind": error.kind, "message": error.message, "hint": error.hint}}
+        told: dict[str, Any] = {"kind": error.kind, "message": error.message, "hint": error.hint}
+        if isinstance(error, MergeConflictError):
+            told["conflicts"] = [asdict(conflict) for conflict in error.conflicts]
+        shown = {"error": told}
         print(json.dumps(shown), file=sys.stderr, flush=True)
         return
     console = Console(stderr=True, highlight=False, soft_wrap=True)

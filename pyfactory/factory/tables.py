@@ -82,7 +82,9 @@ def publish(
         try:
             return repo.commit({table: after}, branch, expected_head=head, **told)
         except ConflictError as conflict:
-            head = repo.head(branch)
+            seen, head = head, repo.head(branch)
+            if head == seen:
+                raise  # not because somebody else committed
             now = None if head == NO_DIGEST else repo.tables(head).get(table)
             if now != before:
                 rebased = _rebased(repo, table, before, now, after)

@@ -90,6 +90,7 @@ def merge(
             head=head,
             before=_tree(home, head).tables,
             tables=merged.tree.tables,
+            since=max(load_commit(home.objects, each, home.url).time for each in (head, other.commit)),
             others=(other.commit,),
             message=message or f"merge {source} into {into}",
             author=author,
@@ -111,31 +112,42 @@ def revert(
 ) -> Digest:
     """Take back what one commit changed, keeping everything since, and return the new commit.
 
-    Of a merge, what it brought to its first parent is taken back.
+    Of a merge, what it brought to its first parent is taken back. If nothing is left of it, nothing is written.
 
     Raises:
         MergeConflictError: Later commits changed the same things.
         InvalidInputError: The branch does not contain the commit.
         RefusedError: See `merge`.
     """
-    view = home.view()
-    head = _known_head(home, view, branch)
-    bad = resolve(home.oplog, home.objects, view, commit, strict=False).commit
-    if not is_ancestor(home.objects, bad, head):
-        raise InvalidInputError(f"{home.url}: {branch} does not contain {commit}", hint=f"pyfactory log REPO {branch}")
-    parents = load_commit(home.objects, bad, commit).parents
-    merged = _merged(home, branch, (bad, head, parents[0] if parents else None), {})
-    proposal = Proposed(
-        branch=branch,
-        head=head,
-        before=_tree(home, head).tables,
-        tables=merged.tree.tables,
-        message=message or f"revert {bad[:12]}",
-        author=author,
-        made_by={"kind": "revert", "commit": bad, "parent": parents[0] if parents else None},
-        verb="revert",
-    )
-    return propose(home, view, proposal, signer).digest
+    for _ in range(_TRIES):
+        view = home.view()
+        head = _known_head(home, view, branch)
+        bad = resolve(home.oplog, home.objects, view, commit, strict=False).commit
+        if not is_ancestor(home.objects, bad, head):
+            hint = f"pyfactory log REPO {branch}"
+            raise InvalidInputError(f"{home.url}: {branch} does not contain {commit}", hint=hint)
+        parents = load_commit(home.objects, bad, commit).parents
+        merged = _merged(home, branch, (bad, head, parents[0] if parents else None), {})
+        before = _tree(home, head).tables
+        if merged.tree.tables == before:
+            return head  # it was taken back already
+        proposal = Proposed(
+            branch=branch,
+            head=head,
+            before=before,
+            tables=merged.tree.tables,
+            message=message or f"revert {bad[:12]}",
+            author=author,
+            since=load_commit(home.objects, head, branch).time,
+            made_by={"kind": "revert", "commit": bad, "parent": parents[0] if parents else None},
+            verb="revert",
+        )
+        try:
+            return propose(home, view, proposal, signer).digest
+        except ConflictError:
+            if home.view().refs.get(BRANCH + branch) == head:
+                raise
+    raise ConflictError(f"{home.url}: {branch} moves faster than {commit} can be taken back", hint="run it again")
 
 
 def head_of(home: Home, view: View, branch: str) -> Digest | None:

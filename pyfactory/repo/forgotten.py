@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from pyfactory.core.digest import NO_DIGEST
 from pyfactory.errors import NotFoundError, RefusedError
 from pyfactory.repo.home import Home
+from pyfactory.repo.operation import View
 from pyfactory.repo.redaction import overlay_of
 from pyfactory.shard.reader import open_side
 from pyfactory.shard.tree import Part
 
-__all__ = ["missing_record", "refuse_forgotten"]
+__all__ = ["forgotten_among", "missing_record", "refuse_forgotten"]
 
 _SHOWN = 5
 
@@ -29,6 +30,17 @@ def missing_record(home: Home, record_id: str, where: str = "") -> NotFoundError
         hint = "pyfactory forget REPO --prove shows what is left of it"
         return NotFoundError(f"{home.url}: record {record_id!r}: forgotten on {found.time}: {found.reason}", hint=hint)
     return NotFoundError(f"{home.url}: there is no record {record_id!r}{where and f' in {where}'}", hint="check the id")
+
+
+def forgotten_among(home: Home, view: View, parts: Iterable[Part]) -> list[str]:
+    """Return the ids of forgotten records that parts hold and no redaction hides. O(forgotten ids log rows) a part."""
+    overlay = overlay_of(home, view)
+    back: set[str] = set()
+    for part in parts:
+        if part.side != NO_DIGEST and part.side not in overlay.redirect:
+            side = open_side(home.objects.map(part.side), f"the side {part.side} in {home.url}")
+            back.update(side.id(row) for row in side.rows_of(overlay.keys).tolist())
+    return sorted(back)
 
 
 def refuse_forgotten(home: Home, parts: Iterable[Part]) -> None:

@@ -12,7 +12,7 @@ from pyfactory.repo.home import Home
 from pyfactory.repo.names import BRANCH, TAG
 from pyfactory.repo.operation import Change, Operation, View
 from pyfactory.repo.oplog import log_key
-from pyfactory.repo.publishing import check_signed
+from pyfactory.repo.publishing import check_nameable, check_signed
 from pyfactory.repo.refusal import refuse
 from pyfactory.repo.resolve import resolve
 from pyfactory.repo.rules import KEYS, RULE, branch_rule
@@ -27,13 +27,22 @@ __all__ = ["delete_branch", "give_name", "rollback", "undo"]
 
 
 def give_name(home: Home, ref: str, at: str, author: str, message: str, signer: Signer | None = None) -> Digest:
-    """Make a branch or tag at a commit and return the commit; ConflictError if it exists. A signer signs a tag."""
+    """Make a branch or tag at a commit and return the commit. A signer signs a tag.
+
+    Raises:
+        ConflictError: It exists.
+        RefusedError: There is a rule for that branch, and the commit does not satisfy it.
+    """
     view = home.view()
     commit = resolve(home.oplog, home.objects, view, at, strict=False).commit
     check_kept(home, view, commit)
-    if signer is not None:
+    guards = sweep_guards(view)
+    if ref.startswith(BRANCH):
+        check_nameable(home, view, ref.removeprefix(BRANCH), commit, author)
+        guards |= _rules(view, ref.removeprefix(BRANCH))
+    elif signer is not None:
         sign_tag(home, ref.removeprefix(TAG), commit, signer)
-    publish(home.oplog, view, [Change(ref, None, commit)], author, message, guards=sweep_guards(view))
+    publish(home.oplog, view, [Change(ref, None, commit)], author, message, guards=guards)
     return commit
 
 

@@ -16,24 +16,26 @@ from typing import TYPE_CHECKING, Any
 from pyfactory.core.canonical import Value, encode
 from pyfactory.core.digest import NO_DIGEST, Digest, digest_of
 from pyfactory.errors import ConflictError, CorruptError, InvalidInputError, NotFoundError
+from pyfactory.repo.forgotten import forgotten_among
 from pyfactory.repo.gates.run import judge
 from pyfactory.repo.home import Home
 from pyfactory.repo.names import BRANCH
-from pyfactory.repo.objects import Commit, TableState, Tree
+from pyfactory.repo.objects import Commit, TableState, Tree, load_commit, load_tree
 from pyfactory.repo.operation import Change, View, utc_now
+from pyfactory.repo.redaction import LAST
 from pyfactory.repo.refusal import refuse
 from pyfactory.repo.rules import KEYS, RULE, BranchRule, branch_rule, trusted_keys
 from pyfactory.repo.signatures import commit_statement, sign_commit, signed_by
-from pyfactory.repo.swept import check_not_swept, sweep_guards
+from pyfactory.repo.swept import check_kept, check_not_swept, sweep_guards
 from pyfactory.repo.transaction import publish
 from pyfactory.shard.diff import diff_manifests
-from pyfactory.shard.manifest import Manifest
+from pyfactory.shard.manifest import Manifest, Part
 
 if TYPE_CHECKING:
     from pyfactory.repo.gates.base import Verdict
     from pyfactory.repo.signing import Signer
 
-__all__ = ["CommitResult", "Proposed", "check_signed", "check_takes_commits", "propose"]
+__all__ = ["CommitResult", "Proposed", "check_nameable", "check_signed", "check_takes_commits", "propose"]
 
 _TRIES = 20
 MADE_FROM = ("sources", "skipped_list", "job")  # fields of a commit's `made_by` that name objects
@@ -63,11 +65,12 @@ class Proposed:
         head: The commit that it names now, None before its first.
         before: The tables there.
         tables: The tables as they shall be.
+        since: Time of the latest parent, "" if there is none.
         others: Parents besides the head: what is merged.
         message: Why.
         author: Who.
         made_by: What made the tables.
-        verb: `commit`, `merge` or `revert`; a protected branch takes the last two.
+        verb: `commit`, `merge` or `revert`, of which a protected branch takes the last two; or `branch`.
     """
 
     branch: str
@@ -77,6 +80,7 @@ class Proposed:
     message: str
     author: str
     made_by: Mapping[str, Any] | None = None
+    since: str = ""
     others: tuple[Digest, ...] = ()
     verb: str = "commit"
 
@@ -99,13 +103,13 @@ def propose(home: Home, view: View, proposal: Proposed, signer: Signer | None) -
     ref = BRANCH + proposal.branch
     for _ in range(_TRIES):
         rule = branch_rule(home, view, proposal.branch)
-        if proposal.verb == "commit":
-            check_takes_commits(home, view, proposal.branch, proposal.author, signer)
+        check_takes_commits(home, view, proposal.branch, proposal.author, signer, verb=proposal.verb)
         if judged is None or judged[0] != rule:
             judged = rule, _judged(home, rule, proposal)
-        digest = _stored(home, view, rule, judged[1], proposal, signer)
+        digest = _stored(home, view, judged[1], proposal, signer)
         change = Change(ref, proposal.head, digest)
-        guards = {name: view.refs.get(name) for name in (RULE + proposal.branch, KEYS)} | sweep_guards(view)
+        decided_on = (RULE + proposal.branch, KEYS, LAST)
+        guards = {name: view.refs.get(name) for name in decided_on} | sweep_guards(view)
         try:
             publish(home.oplog, view, [change], proposal.author, _why(proposal.message), guards=guards)
         except ConflictError:
@@ -117,15 +121,17 @@ def propose(home: Home, view: View, proposal: Proposed, signer: Signer | None) -
     raise ConflictError(f"{home.url}: the rules of {proposal.branch} change all the time", hint="run it again")
 
 
-def check_takes_commits(home: Home, view: View, branch: str, author: str, signer: Signer | None) -> None:
+def check_takes_commits(
+    home: Home, view: View, branch: str, author: str, signer: Signer | None, *, verb: str = "commit"
+) -> None:
     """Raise RefusedError now if a commit of this author would be refused whatever is in it: before hours of work."""
     rule = branch_rule(home, view, branch)
-    if rule.protected and BRANCH + branch in view.refs:
+    if rule.protected and verb == "commit" and BRANCH + branch in view.refs:
         hint = f"commit to a branch of your own, then pyfactory merge REPO BRANCH {branch}"
         why = f"{branch} is protected: commits come to it by merge only"
         raise refuse(home, author, f"commit to {branch}", why, {"branch": branch}, hint)
     if rule.signed:
-        _check_signer(home, view, (branch, author, "commit"), signer)
+        _check_signer(home, view, (branch, author, verb), signer)
 
 
 def check_signed(home: Home, view: View, branch: str, commit: Digest, author: str) -> None:
@@ -135,6 +141,18 @@ def check_signed(home: Home, view: View, branch: str, commit: Digest, author: st
         why = f"{branch} takes commits signed by a trusted key, and {commit[:12]} is not"
         hint = f"sign it first: pyfactory sign REPO {commit[:12]} --key FILE"
         raise refuse(home, author, f"moving {branch}", why, {"branch": branch, "commit": commit}, hint)
+
+
+def check_nameable(home: Home, view: View, branch: str, commit: Digest, author: str) -> None:
+    """Raise RefusedError unless a new branch may begin at a commit: its rule asks the same of it as of any other.
+
+    Its gates judge all rows, since there is nothing yet to compare with.
+    """
+    check_signed(home, view, branch, commit, author)
+    rule = branch_rule(home, view, branch)
+    if rule.gates:
+        tables = load_tree(home.objects, load_commit(home.objects, commit, branch).tree, f"commit {commit}").tables
+        _judged(home, rule, Proposed(branch, None, {}, tables, "", author, verb="branch"))
 
 
 def _judged(home: Home, rule: BranchRule, proposal: Proposed) -> list[Verdict]:
@@ -156,32 +174,36 @@ def _sentence(verdict: Verdict) -> str:
     return f"gate {verdict.gate} on {verdict.table}: {verdict.reason}" + (f" (records {shown})" if shown else "")
 
 
-def _stored(
-    home: Home,
-    view: View,
-    rule: BranchRule,
-    verdicts: Sequence[Verdict],
-    proposal: Proposed,
-    signer: Signer | None,
-) -> Digest:
+def _stored(home: Home, view: View, verdicts: Sequence[Verdict], proposal: Proposed, signer: Signer | None) -> Digest:
     """Store tree, commit and signature, and return the commit."""
-    if rule.signed:
-        _check_signer(home, view, (proposal.branch, proposal.author, proposal.verb), signer)
     tree = _encoded(home, Tree(proposal.tables).to_value())
     parents = (*(() if proposal.head is None else (proposal.head,)), *proposal.others)
+    # Never before its parents, whatever this machine's clock says: walks through history rely on it.
+    time = max(utc_now(), proposal.since)
     gates = tuple(verdict.to_value() for verdict in verdicts)
-    told = (proposal.author, utc_now(), proposal.message, proposal.made_by, gates)
+    told = (proposal.author, time, proposal.message, proposal.made_by, gates)
     content = _encoded(home, Commit(digest_of(tree), parents, *told).to_value())
     home.objects.put(tree)
     digest = home.objects.put(content)
-    try:
-        check_not_swept(home, view, chain([digest_of(tree), digest], _needed(home, proposal)))
-    except (CorruptError, NotFoundError) as error:  # a manifest was swept while it was read
-        what = f"{home.url}: what this commit needs is not all there: {error.message}"
-        raise ConflictError(what, hint="run it again; if it stays so, pyfactory verify says what is damaged") from error
+    _check_whole(home, view, proposal, [digest_of(tree), digest])
     if signer is not None:
         sign_commit(home, digest, signer)
     return digest
+
+
+def _check_whole(home: Home, view: View, proposal: Proposed, made: list[Digest]) -> None:
+    """Raise ConflictError if something that the commit needs was swept or forgotten since it was made."""
+    try:
+        check_not_swept(home, view, chain(made, _needed(home, proposal)))
+        for other in proposal.others:
+            check_kept(home, view, other)
+        back = forgotten_among(home, view, _added(home, proposal)) if LAST in view.refs else []
+    except (CorruptError, NotFoundError) as error:  # a manifest or a merged commit was swept meanwhile
+        what = f"{home.url}: what this commit needs is not all there: {error.message}"
+        raise ConflictError(what, hint="run it again; if it stays so, pyfactory verify says what is damaged") from error
+    if back:
+        what = f"{home.url}: record {back[0]!r} of this commit was forgotten meanwhile"
+        raise ConflictError(what, hint="run it again")
 
 
 def _check_signer(home: Home, view: View, told: tuple[str, str, str], signer: Signer | None) -> None:
@@ -195,22 +217,32 @@ def _check_signer(home: Home, view: View, told: tuple[str, str, str], signer: Si
 
 
 def _needed(home: Home, proposal: Proposed) -> Iterator[Digest]:
-    """Yield what the commit names besides the shards that are there already."""
+    """Yield what the commit names and its branch did not."""
     for name in MADE_FROM:
         named = (proposal.made_by or {}).get(name)
         if isinstance(named, str):
             yield Digest(named)
+    for state, old in _changed(proposal):
+        yield from state.artifacts.values()
+        known = set() if old is None else set(Manifest(home.objects, old.manifest).nodes())
+        yield from (node for node in Manifest(home.objects, state.manifest).nodes() if node not in known)
+    for part in _added(home, proposal):
+        yield from (digest for digest in (part.shard, part.side) if digest != NO_DIGEST)
+
+
+def _added(home: Home, proposal: Proposed) -> Iterator[Part]:
+    """Yield the parts that the commit brings to its branch."""
+    for state, old in _changed(proposal):
+        for difference in diff_manifests(home.objects, None if old is None else old.manifest, state.manifest):
+            if difference.after is not None:
+                yield difference.after.part
+
+
+def _changed(proposal: Proposed) -> Iterator[tuple[TableState, TableState | None]]:
     for name, state in proposal.tables.items():
         old = proposal.before.get(name)
-        if state == old:
-            continue
-        yield from state.artifacts.values()
-        before = None if old is None else old.manifest
-        yield from Manifest(home.objects, state.manifest).nodes()
-        for difference in diff_manifests(home.objects, before, state.manifest):
-            if difference.after is not None:
-                part = difference.after.part
-                yield from (digest for digest in (part.shard, part.side) if digest != NO_DIGEST)
+        if state != old:
+            yield state, old
 
 
 def _why(message: str) -> str:

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from pyfactory.core.digest import NO_DIGEST, Digest
 from pyfactory.core.progress import Progress, no_progress
-from pyfactory.errors import ConflictError, InvalidInputError, NotFoundError
+from pyfactory.errors import ConflictError, NotFoundError
 from pyfactory.repo.combining import MergeResult, head_of, merge, revert
+from pyfactory.repo.committing import Told, commit
 from pyfactory.repo.diff import Diff, changed_records, diff_trees
 from pyfactory.repo.format import check_writable, read_format, write_format
 from pyfactory.repo.history import ancestors
 from pyfactory.repo.moving import delete_branch, give_name, rollback, undo
 from pyfactory.repo.names import BRANCH, TAG, check_ref_name, check_text, suggestion
 from pyfactory.repo.objects import Commit, TableState, Tree, load_commit, load_tree
-from pyfactory.repo.operation import Change, Operation, View
+from pyfactory.repo.operation import Operation, View
 from pyfactory.repo.oplog import OperationLog, log_key
-from pyfactory.repo.publishing import CommitResult, Proposed, check_takes_commits, propose
+from pyfactory.repo.publishing import CommitResult, check_takes_commits
 from pyfactory.repo.redaction import Follower
 from pyfactory.repo.resolve import Resolved, resolve
-from pyfactory.repo.states import replaced
-from pyfactory.repo.transaction import check_expected, initialise
+from pyfactory.repo.transaction import initialise
 from pyfactory.repo.verify import VerifyReport, verify
 from pyfactory.repo.version import Version
 from pyfactory.store.base import Store, prove_put_if_absent
@@ -169,7 +169,7 @@ class Repository:
             signer: Signs the commit; needed where the rule of the branch asks for it.
 
         Raises:
-            ConflictError: The branch moved since `expected_head`, or meanwhile. Nothing was published.
+            ConflictError: The branch moved since `expected_head`, or the same tables were changed meanwhile.
             NotFoundError: There is no such branch, or no such table to remove.
             InvalidInputError: A name or state is not one, or the first commit would be empty.
             RefusedError: A rule of the branch forbids it.
@@ -177,18 +177,8 @@ class Repository:
         """
         self._check_writing(message, author)
         check_ref_name(branch, "branch")
-        view = self.view()
-        head = head_of(self, view, branch)
-        if expected_head is not None:
-            expected = None if expected_head == NO_DIGEST else expected_head
-            check_expected(self.oplog, view, [Change(BRANCH + branch, expected, None)])
-        if head is None and not changes:
-            raise InvalidInputError(f"{self.url}: the first commit of {branch} has no tables")
-        before = {} if head is None else self._tables(Resolved(head, BRANCH + branch, branch))
-        tables = replaced(self, before, changes, branch)
-        if head is not None and tables == before:
-            return CommitResult(head, created=False)
-        return propose(self, view, Proposed(branch, head, before, tables, message, author, made_by), signer)
+        told = Told(message, author, made_by, signer)
+        return commit(self, changes, branch, told, expected_head)
 
     def check_takes_commits(self, branch: str, *, author: str, signer: Signer | None = None) -> None:
         """Raise RefusedError now if a commit to a branch would be refused whatever is in it: before hours of work."""

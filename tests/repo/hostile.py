@@ -1,15 +1,87 @@
-"""Bytes that nobody wrote: mutations of what a writer made, some by chance, some all of a kind."""
+"""Bytes that nobody wrote: what a parser is to the tests, and mutations of what a writer made."""
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import strategies as st
 
-__all__ = ["claims", "damaged", "deformed", "replaced"]
+from pyfactory.core.canonical import decode, encode
+from pyfactory.core.digest import Digest
+from pyfactory.errors import CorruptError, InvalidInputError, NewerFormatError
+from pyfactory.store.content import Objects
+from pyfactory.store.memory import MemoryStore
+
+__all__ = [
+    "CORRUPT",
+    "INPUT",
+    "NEWER",
+    "TIME",
+    "A",
+    "B",
+    "C",
+    "Parser",
+    "Shelf",
+    "claims",
+    "damaged",
+    "deformed",
+    "replaced",
+    "value_of",
+    "written",
+]
+
+TIME = "2026-11-24T00:00:00Z"
+A, B, C = (Digest(digit * 64) for digit in "abc")
+
+CORRUPT = (CorruptError,)
+NEWER = (CorruptError, NewerFormatError)
+INPUT = (InvalidInputError,)  # files that somebody gives us, not what we stored
+
+
+@dataclass(frozen=True)
+class Parser:
+    """One parser.
+
+    Attributes:
+        name: Of what it reads.
+        good: What a writer made.
+        parse: Reads bytes.
+        raises: What it may raise.
+        write: Makes the bytes of what was read: then no two byte strings are one value.
+        text: Whether the bytes are a document (JSON).
+    """
+
+    name: str
+    good: bytes
+    parse: Callable[[bytes], Any]
+    raises: tuple[type[Exception], ...] = CORRUPT
+    write: Callable[[Any], bytes] | None = None
+    text: bool = True
+
+
+class Shelf:
+    """Where hostile objects lie: a store, named by their digest as any object."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.url = self.store.url
+        self.objects = Objects(self.store)
+
+    def load(self, read: Callable[[Any, Digest], Any], content: bytes) -> Any:
+        return read(self, self.objects.put(content))
+
+
+def value_of(read: Callable[[Any, str], Any]) -> Callable[[bytes], Any]:
+    return lambda content: read(decode(content, "it"), "it")
+
+
+def written(value: Any) -> bytes:
+    return encode(value.to_value())
+
 
 WRONG: tuple[Any, ...] = (None, True, -1, 2**63 - 1, 2**70, "", "x" * 100_000, [], {})
 """What is put in place of each value of a document."""
@@ -18,7 +90,7 @@ _NAMES = ("", "\u00b2", "9" * 5000, "=", "../x", "x\0y")
 """What is put in place of each name of a field."""
 
 _NUMBERS = (0, 1, 2**7, 2**16 - 1, 2**31 - 1, 2**32 - 1, 2**60, 2**63 - 1, 2**63, 2**64 - 1)
-_HEADER = 96  # bytes in which length fields are looked for
+_HEADER = 72  # bytes in which length fields are looked for
 _DEEP = 100_000
 
 

@@ -71,7 +71,9 @@ class Past:
     def reads(self) -> Mapping[str, Callable[[bytes], Any]]:
         """Return what reads each piece, by the piece and the question: the past, or what a sweep must keep."""
         questions = {"told": self._told, "kept": self._kept}
-        return {f"{name}, {kind}": partial(self._read, name, ask) for name in self.good for kind, ask in questions.items()}
+        return {
+            f"{name}, {kind}": partial(self._read, name, ask) for name in self.good for kind, ask in questions.items()
+        }
 
     def _put(self, name: str) -> Digest:
         return self.repo.objects.put(encode(self.pieces[name]))

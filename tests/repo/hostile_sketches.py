@@ -71,5 +71,3 @@ def _is_canonical(content: bytes) -> bool:
     except CorruptError:
         return False
     return True
-
-

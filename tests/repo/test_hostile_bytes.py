@@ -14,8 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hostile import claims, damaged, deformed, replaced
-from hostile_parsers import PARSERS, Parser
+from hostile import Parser, claims, damaged, deformed, replaced
+from hostile_parsers import PARSERS
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +23,6 @@ import pyfactory
 
 HERE = Path(__file__).parent
 CHECKS = settings(deadline=timedelta(seconds=5), suppress_health_check=[*HealthCheck], database=None, derandomize=True)
-EXHAUSTIVE = {"slow"}
 by_name = pytest.mark.parametrize("parser", PARSERS, ids=lambda parser: parser.name)
 
 
@@ -50,7 +49,7 @@ def test_all_of_a_kind(parser: Parser) -> None:
 
 
 @by_name
-@settings(CHECKS, max_examples=25, phases=[Phase.generate])
+@settings(CHECKS, max_examples=15, phases=[Phase.generate])
 @given(data=st.data())
 def test_accidents(parser: Parser, data: st.DataObject) -> None:
     """Catches a length that is believed, and an exception of a library that nobody translated."""

@@ -103,6 +103,7 @@ class Soak:
         self.kills = self.rounds = self.repositories = self.entries = self.landed = self.unknown = 0
         self.ends: dict[str, Counter[str]] = {}
         self.leftovers: Counter[str] = Counter()
+        self._last: dict[str, int] = {}
         self.problems: list[str] = []
         self.seconds = 0.0
 
@@ -115,6 +116,7 @@ class Soak:
 
     def _repository(self, until: int) -> None:
         self.repositories += 1
+        self._last = {}
         folder, key = self.place / f"repo-{self.repositories}", self.place / f"key-{self.repositories}"
         _alone(make, str(folder), str(key))
         acts: list[Act] = []
@@ -125,7 +127,7 @@ class Soak:
             acts += made
             last = self.kills >= until
             facts = self._checked(folder, key, acts, self._clock(5).isoformat() if last else "")
-            self._count(made, facts, before=acts[: -len(made)] if made else acts)
+            self._count(made, facts)
             if last:
                 self.entries += facts.entries
                 self.landed += facts.landed
@@ -186,13 +188,14 @@ class Soak:
         ours.close()
         return facts
 
-    def _count(self, made: list[Act], facts: Facts, before: list[Act]) -> None:
+    def _count(self, made: list[Act], facts: Facts) -> None:
         for act in made:
             end = "killed" if act.told is None else act.told["end"]
             self.unknown += act.told is None
             self.ends.setdefault(act.verb, Counter())[end] += 1
-        for kind, number in facts.leftovers.items():
-            self.leftovers[kind] += number
+        for kind, number in facts.leftovers.items():  # what lay there before was counted then
+            self.leftovers[kind] += max(0, number - self._last.get(kind, 0))
+        self._last = facts.leftovers
         self._note(facts.problems)
 
     def _note(self, problems: list[str]) -> None:
@@ -221,7 +224,7 @@ def written(soak: Soak) -> str:
         f" {soak.repositories} repositories on a local disk; seed {soak.seed}; {soak.seconds:.0f} s",
         f"- {acts.total()} acts: {done} acknowledged, {acts.total() - done - soak.unknown} ended in an error that the"
         f" docs allow, {soak.unknown} cut off, of which {soak.landed} had landed; {soak.entries} log entries",
-        f"- found after kills: {', '.join(f'{number} {kind}' for kind, number in sorted(soak.leftovers.items()))}",
+        f"- left behind by kills: {', '.join(f'{number} {kind}' for kind, number in sorted(soak.leftovers.items()))}",
         f"- **problems: {len(soak.problems)}**",
         "",
         "| act | begun | done | nothing to do | refused | conflict | not found or invalid | met a sweep | killed |",

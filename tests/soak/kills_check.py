@@ -44,7 +44,7 @@ class Facts:
     Attributes:
         problems: What must not be.
         landed: Acts that were not acknowledged and are in the log.
-        leftovers: Numbers by kind: unfinished files, leases, sweeps begun.
+        leftovers: What lies about, by kind: unfinished files, leases, sweeps begun.
         entries: Length of the log.
     """
 
