@@ -52,7 +52,8 @@ class Written:
         self._before = self._files()
 
     def _files(self) -> set[Path]:
-        return {path for path in self._root.rglob("*") if path.is_file() and "tmp" not in path.parts}
+        found = (path for path in self._root.rglob("*") if path.is_file())
+        return {path for path in found if path.relative_to(self._root).parts[0] != "tmp"}
 
     def floor(self) -> float:
         """Return the seconds that it takes to create files of the same sizes, durably."""

@@ -56,32 +56,35 @@ def sync_file(path: Path) -> None:
 sync_folder = sync_file
 
 
-def _write_aside(folder: Path, content: Buffer) -> Path:
+def _write_aside(folder: Path, content: Buffer, durable: bool = True) -> Path:
     aside = folder / f".{os.getpid()}.{secrets.token_hex(8)}.part"
     try:
         with aside.open("xb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
     return aside
 
 
-def write_atomic(path: Path, content: Buffer, *, staging: Path | None = None) -> None:
+def write_atomic(path: Path, content: Buffer, *, staging: Path | None = None, durable: bool = True) -> None:
     """Replace a file: after a crash it holds the old bytes or the new ones, never a mixture.
 
-    `staging` is a folder of the same file system for the unfinished file, by default the one of `path`.
+    `staging` is a folder of the same file system for the unfinished file, by default the one of `path`. Without
+    `durable` that is true of a killed process, but not of a lost power supply.
     """
     with translate_os_error(path):
-        aside = _write_aside(staging or path.parent, content)
+        aside = _write_aside(staging or path.parent, content, durable)
         try:
             aside.replace(path)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
 
 
 def create_exclusive(path: Path, content: Buffer, *, staging: Path | None = None) -> bool:

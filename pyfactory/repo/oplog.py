@@ -106,7 +106,7 @@ class OperationLog:
             with suppress(PyfactoryError):
                 self.store.create(summary_key(view.n), content)
         with suppress(PyfactoryError):
-            self.store.replace(HINT, content)
+            self.store.replace(HINT, content, durable=False)  # rubbish in its place is recognised
 
     def hinted(self) -> View | None:
         """Return the view that the hint holds, if it is whole and stands on an entry of this log."""

@@ -78,8 +78,11 @@ class Store(Protocol):
         A file on the store's own disk, such as one in `staging()`, is named and not copied.
         """
 
-    def replace(self, key: str, content: Buffer) -> None:
-        """Store an object whether or not the key is taken, atomically. Only for hints that nothing relies on."""
+    def replace(self, key: str, content: Buffer, *, durable: bool = True) -> None:
+        """Store an object whether or not the key is taken, atomically; nothing that is lost with it may matter.
+
+        `durable=False` need not wait for the disk: after a power loss there may be the old object, or rubbish.
+        """
 
     def delete(self, key: str) -> None:
         """Remove an object; an absent one is fine."""

@@ -155,7 +155,7 @@ class CloudStore:
             path.unlink()
         return created
 
-    def replace(self, key: str, content: Buffer) -> None:
+    def replace(self, key: str, content: Buffer, *, durable: bool = True) -> None:
         """Store an object whether or not the key is taken, atomically."""
         body = _body(content)
         with self._at(key):

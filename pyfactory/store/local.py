@@ -113,9 +113,9 @@ class LocalStore:
             path.unlink()
         return created
 
-    def replace(self, key: str, content: Buffer) -> None:
+    def replace(self, key: str, content: Buffer, *, durable: bool = True) -> None:
         """Store an object whether or not the key is taken, atomically."""
-        write_atomic(self._place(key), content, staging=self._tmp)
+        write_atomic(self._place(key), content, staging=self._tmp, durable=durable)
 
     def delete(self, key: str) -> None:
         """Remove an object; an absent one is fine. After a power loss it may be back: deleting again is harmless."""

@@ -68,7 +68,7 @@ class MemoryStore:
             path.unlink()
         return created
 
-    def replace(self, key: str, content: Buffer) -> None:
+    def replace(self, key: str, content: Buffer, *, durable: bool = True) -> None:
         """Store an object whether or not the key is taken."""
         with _lock:
             self._objects[check_key(key)] = bytes(content)

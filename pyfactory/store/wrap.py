@@ -54,9 +54,9 @@ class _Around(ABC):
         """Do as `create` with the content of a local file, which is consumed."""
         return self._call("create_from_file", key, lambda: self.inner.create_from_file(key, path))
 
-    def replace(self, key: str, content: Buffer) -> None:
+    def replace(self, key: str, content: Buffer, *, durable: bool = True) -> None:
         """Store an object whether or not the key is taken."""
-        return self._call("replace", key, lambda: self.inner.replace(key, content))
+        return self._call("replace", key, lambda: self.inner.replace(key, content, durable=durable))
 
     def delete(self, key: str) -> None:
         """Remove an object; an absent one is fine."""

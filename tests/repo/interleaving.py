@@ -209,7 +209,7 @@ class Stepped(MemoryStore):
     def delete(self, key: str) -> None:
         self._around("delete", key, lambda: self._shared.delete(key))
 
-    def replace(self, key: str, content: Buffer) -> None:
+    def replace(self, key: str, content: Buffer, *, durable: bool = True) -> None:
         self._around("replace", key, lambda: self._shared.replace(key, content))
 
     def create_from_file(self, key: str, path: Path) -> bool:
