@@ -86,10 +86,12 @@ def set_(
     if options == (file is not None) or (gate and no_gates):
         raise InvalidInputError("say what the rule is, in one way", hint="a file, or --protected, --signed, --gate …")
     opened = Repository.open(repo)
+    view = None
     if file is not None:
         rule = _rule_of_file(file)
     else:
-        old = branch_rule(opened, opened.view(), branch)
+        view = opened.view()
+        old = branch_rule(opened, view, branch)
         gates = _gates(gate) if gate or no_gates else old.gates
         rule = replace(
             old,
@@ -97,7 +99,7 @@ def set_(
             signed=old.signed if signed is None else signed,
             gates=gates,
         )
-    changed = set_rule(opened, branch, rule, author(), message, signer_of(key))
+    changed = set_rule(opened, branch, rule, author(), message, signer_of(key), view)
     if not emit({"branch": branch, "changed": changed, "rule": rule.to_value()}, as_json=as_json):
         _show(branch, rule)
         if not changed:

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyfactory.config import load_recipe, load_training
-from pyfactory.repo.leases import reading
 from pyfactory.repo.repository import Repository
 from pyfactory.stream.stream import Stream
 
 if TYPE_CHECKING:
     from pyfactory.loader.loader import DataLoader
 
-__all__ = ["keep_while_reading", "open_loader"]
+__all__ = ["open_loader"]
 
 
 def open_loader(
@@ -48,7 +47,7 @@ def open_loader(
         window=recipe.window,
         require=require,
     )
-    loader = DataLoader(
+    return DataLoader(
         stream,
         global_batch=config.global_batch,
         rank=rank,
@@ -57,19 +56,3 @@ def open_loader(
         prefetch_factor=config.prefetch_factor,
         fields=config.fields,
     )
-    keep_while_reading(loader)
-    return loader
-
-
-def keep_while_reading(loader: DataLoader) -> None:
-    """Let no sweep take what a loader reads until it is closed, even if the branch or tag goes.
-
-    Rank 0 takes a reader's lease on the commit and renews it between batches, which costs a look at the clock; where
-    the repository cannot be written, there is none.
-    """
-    version = loader.stream.version
-    if loader.lane.rank == 0:
-        held = reading(version.repository, version.commit, f"loader of {version.table}")
-        if held is not None:
-            loader.on_step(lambda span: held.renew_if_due())
-            loader.on_close(held.release)

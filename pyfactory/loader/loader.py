@@ -16,6 +16,7 @@ from pyfactory.loader.state import FORMAT, checked_position
 from pyfactory.loader.workers.in_process import Threads
 from pyfactory.loader.world import rank_and_world
 from pyfactory.order.lane import Lane
+from pyfactory.repo.leases import Held, reading
 from pyfactory.stream.stream import Stream
 
 __all__ = ["DataLoader"]
@@ -80,7 +81,7 @@ class DataLoader:
         self._cursor = 0
         self._iteration = 0
         self._listeners: list[Callable[[tuple[int, int]], None]] = []
-        self._closers: list[Callable[[], None]] = []
+        self._lease: Held | None = None
 
     @property
     def batch_size(self) -> int:
@@ -107,6 +108,7 @@ class DataLoader:
         """Yield the remaining batches of the current epoch."""
         self._iteration += 1
         mine = self._iteration
+        self._keep()
         batches = self._threads.map(self._make, plan(self.stream, self.lane, self._cursor, self._meter))
         try:
             while True:
@@ -116,6 +118,8 @@ class DataLoader:
                         hint="iterate over the loader anew",
                     )
                 asked = time.perf_counter()
+                if self._lease is not None:
+                    self._lease.renew_if_due()
                 made = next(batches, None)
                 if made is None:
                     return
@@ -125,13 +129,18 @@ class DataLoader:
         finally:
             batches.close()  # type: ignore[attr-defined]  # a generator; it cancels what is under way
 
+    def _keep(self) -> None:
+        """Let no sweep take what is read until the loader is closed, even if the branch or tag goes.
+
+        Rank 0 takes a reader's lease on the commit; where the repository cannot be written, there is none.
+        """
+        version = self.stream.version
+        if self._lease is None and self.lane.rank == 0:
+            self._lease = reading(version.repository, version.commit, f"loader of {version.table}")
+
     def on_step(self, listener: Callable[[tuple[int, int]], None]) -> None:
         """Call `listener(span)` before each train step's batch is handed out, in the training loop's thread."""
         self._listeners.append(listener)
-
-    def on_close(self, closer: Callable[[], None]) -> None:
-        """Call `closer()` whenever the loader is closed."""
-        self._closers.append(closer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what resumes after the last batch received: under 1 KB and the same on all ranks."""
@@ -178,8 +187,8 @@ class DataLoader:
         """End the threads. Iterating again starts them anew."""
         self._iteration += 1
         self._threads.close()
-        for closer in self._closers:
-            closer()
+        if self._lease is not None:
+            self._lease.release()
 
     def __enter__(self) -> DataLoader:
         """Return the loader itself."""

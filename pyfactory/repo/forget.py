@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pyfactory.core.digest import Digest, digest_of
 from pyfactory.core.progress import Progress, no_progress
-from pyfactory.errors import ConflictError, InvalidInputError, RefusedError
+from pyfactory.errors import ConflictError, InvalidInputError
 from pyfactory.repo.forgotten import missing_record
 from pyfactory.repo.format import check_writable, read_format, require_feature
 from pyfactory.repo.home import Home
@@ -20,11 +20,13 @@ from pyfactory.repo.names import check_text
 from pyfactory.repo.operation import Change, View, utc_now
 from pyfactory.repo.records import keys_of
 from pyfactory.repo.redaction import LAST, REDACTION, Redaction
+from pyfactory.repo.refusal import refuse
 from pyfactory.repo.replacing import Found, Place, find_everywhere, refuse_others, replacements
 from pyfactory.repo.rules import KEYS, trusted_keys
 from pyfactory.repo.signatures import change_statement, sign
 from pyfactory.repo.swept import check_not_swept, sweep_guards
 from pyfactory.repo.transaction import publish
+from pyfactory.shard.blank import is_forgotten
 
 if TYPE_CHECKING:
     from pyfactory.repo.signing import Signer
@@ -89,9 +91,9 @@ def forget(
 
     Raises:
         NotFoundError: One of the records is nowhere, or was forgotten before. Nothing was written.
-        InvalidInputError: The same bytes are also a record that was not named, or the repository is of an older format
-            (`pyfactory upgrade`). Nothing was written.
-        RefusedError: Keys are trusted here, and none of them signs. Nothing was written.
+        InvalidInputError: The same bytes are also a record that was not named, one is named by what stands in its place
+            since it was forgotten, or the repository is of an older format (`pyfactory upgrade`). Nothing was written.
+        RefusedError: Keys are trusted here, and none of them signs. Nothing was written but the refusal.
         ConflictError: A sweep deletes what is needed, or others forget records all the time.
     """
     wanted = _checked(record_ids, reason, who)
@@ -101,7 +103,7 @@ def forget(
         if not dry_run:
             check_writable(home.url, read_format(home.store))
             require_feature(home, "redactions")
-            _check_signer(home, view, signer)
+            _check_signer(home, view, who, signer)
         found = find_everywhere(home, view, wanted, progress)
         _check_found(home, wanted if not done else [], found)
         if not found.sides:
@@ -127,6 +129,9 @@ def _checked(record_ids: Sequence[str], reason: str, who: str) -> list[str]:
     if not reason.strip():
         raise InvalidInputError("records are not forgotten without a reason", hint="say why with --reason")
     keys_of(wanted)  # which refuses what is no text
+    for record in filter(is_forgotten, wanted):
+        # A second redaction would name a key that no record has, and hide from the first who forgot it.
+        raise InvalidInputError(f"record {record!r} was forgotten already", hint="pyfactory forget REPO --prove")
     return wanted
 
 
@@ -167,12 +172,12 @@ def _published(home: Home, view: View, redaction: Redaction, signer: Signer | No
     return newer
 
 
-def _check_signer(home: Home, view: View, signer: Signer | None) -> None:
+def _check_signer(home: Home, view: View, who: str, signer: Signer | None) -> None:
     trusted = trusted_keys(home, view)
     if trusted and (signer is None or signer.public not in trusted.values()):
         whose = "none was given" if signer is None else f"{signer.public[:12]}… is not one of them"
-        why = f"{home.url} forgets records only when a trusted key signs it, and {whose}"
-        raise RefusedError(why, hint="give a trusted private key with --key")
+        why = f"records are forgotten only when a trusted key signs it, and {whose}"
+        raise refuse(home, who, "forget", why, {}, "give a trusted private key with --key")
 
 
 def _report(steps: Sequence[_Step], *, made: bool) -> Forgotten:

@@ -9,12 +9,15 @@ from pyfactory.errors import NotFoundError, RefusedError
 from pyfactory.repo.home import Home
 from pyfactory.repo.operation import View
 from pyfactory.repo.redaction import overlay_of
+from pyfactory.repo.refusal import record_refusal
+from pyfactory.shard.blank import forgotten_id
 from pyfactory.shard.reader import open_side
 from pyfactory.shard.tree import Part
 
 __all__ = ["forgotten_among", "missing_record", "refuse_forgotten"]
 
 _SHOWN = 5
+_RECORDED = 20
 
 
 def missing_record(home: Home, record_id: str, where: str = "") -> NotFoundError:
@@ -43,8 +46,17 @@ def forgotten_among(home: Home, view: View, parts: Iterable[Part]) -> list[str]:
     return sorted(back)
 
 
-def refuse_forgotten(home: Home, parts: Iterable[Part]) -> None:
-    """Raise RefusedError if new parts of a table hold records that were forgotten. O(forgotten ids log rows) a part."""
+def refuse_forgotten(home: Home, parts: Iterable[Part], who: str, what: str) -> None:
+    """Raise RefusedError if new parts of a table hold records that were forgotten. O(forgotten ids log rows) a part.
+
+    The refusal is written down without the ids, which are to be forgotten as well: by what stands in their place.
+
+    Args:
+        home: The repository.
+        parts: What is to be added.
+        who: Who adds it.
+        what: What is tried, such as `import to raw`.
+    """
     overlay = overlay_of(home, home.view())
     if overlay.last is None:
         return
@@ -59,6 +71,9 @@ def refuse_forgotten(home: Home, parts: Iterable[Part]) -> None:
         shown = ", ".join(map(repr, listed[:_SHOWN])) + (", …" if len(listed) > _SHOWN else "")
         first = overlay.redaction_of(listed[0])
         when = "" if first is None else f" ({listed[0]!r} on {first.time}: {first.reason})"
+        named = [forgotten_id(record) for record in listed]
+        why = f"it brings back {len(named)} forgotten, such as {named[0]}"
+        record_refusal(home, who, what, why, {"records": named[:_RECORDED]})
         raise RefusedError(
             f"{home.url}: {'record' if len(listed) == 1 else 'records'} {shown} must not come back: forgotten{when}",
             hint="take them out of the files and import again",

@@ -14,6 +14,7 @@ from pyfactory.core.canonical import Value, decode, digest_of_value
 from pyfactory.core.digest import Digest, parse_digest
 from pyfactory.errors import CorruptError, InvalidInputError, NotFoundError
 from pyfactory.repo.fields import digests_by_name, read_fields, read_versioned
+from pyfactory.repo.made_by import check_made_by, check_verdict
 from pyfactory.repo.names import check_table_name
 from pyfactory.shard.layout import schema_from_value
 from pyfactory.store.content import Objects
@@ -125,6 +126,9 @@ class Commit:
         message: Why.
         made_by: What made it (job or import, inputs, code), or None.
         gates: Verdicts of the checks it passed.
+
+    Raises:
+        InvalidInputError: `made_by` or a verdict is not what docs/format.md says: nobody could read it.
     """
 
     tree: Digest
@@ -134,6 +138,15 @@ class Commit:
     message: str
     made_by: Mapping[str, Any] | None = None
     gates: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        try:
+            if self.made_by is not None:
+                check_made_by(self.made_by, "what made it")
+            for number, verdict in enumerate(self.gates):
+                check_verdict(verdict, f"verdict {number}")
+        except CorruptError as error:
+            raise InvalidInputError(f"no commit can hold this: {error.message}") from error
 
     def to_value(self) -> Value:
         """Return the canonical value."""
@@ -159,9 +172,11 @@ class Commit:
         """Return the commit that a stored value describes; `what` names it in a CorruptError."""
         names = ("author", "gates", "made_by", "message", "parents", "time", "tree")
         fields = read_versioned(value, names, what, kind="commit")
-        gates = fields.items("gates")
-        if not all(isinstance(verdict, dict) for verdict in gates):
-            raise CorruptError(f"{what}: 'gates' is not a list of objects")
+        made_by, gates = fields.value("made_by"), fields.items("gates")
+        if made_by is not None:
+            check_made_by(made_by, f"{what}: made_by")
+        for number, verdict in enumerate(gates):
+            check_verdict(verdict, f"{what}: verdict {number}")
         try:
             parents = tuple(parse_digest(parent) for parent in fields.items("parents"))
         except InvalidInputError as error:
@@ -174,7 +189,7 @@ class Commit:
             author=fields.text("author"),
             time=fields.time("time"),
             message=fields.text("message"),
-            made_by=None if value["made_by"] is None else fields.mapping("made_by"),
+            made_by=made_by,
             gates=tuple(gates),
         )
 

@@ -41,15 +41,15 @@ KINDS = ("shards", "sides", "nodes", "commits", "trees", "artifacts", "other")
 """Kinds of objects that are told apart."""
 
 _MADE_FROM = ("sources", "skipped_list", "job")  # fields of a commit's `made_by` that name objects
-_HEX = re.compile(r"[0-9a-f]{64}")
+_NAMED = re.compile(r"(?:[^=]*=)?([0-9a-f]{64})")  # also `name=digest`, as options of gates have it
 _LONGEST_DOCUMENT = 1 << 20
 
 
 def digests_in(value: Value) -> Iterator[Digest]:
-    """Yield every text in a stored value that has the form of a digest."""
+    """Yield every digest that a text in a stored value is, or names as `name=digest`."""
     if isinstance(value, str):
-        if _HEX.fullmatch(value):
-            yield Digest(value)
+        if match := _NAMED.fullmatch(value):
+            yield Digest(match[1])
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             yield from digests_in(key)
@@ -261,8 +261,8 @@ class Reachable:
             self.keep(digests_in(decode(content, f"object {digest}")))
 
     def _note_commit(self, commit: object) -> None:
-        if isinstance(commit, str) and _HEX.fullmatch(commit):
-            self._noted.append(Digest(commit))
+        if isinstance(commit, str) and "=" not in commit:
+            self._noted += digests_in(commit)
 
     def _get(self, digest: Digest, named_by: str) -> bytes | None:
         """Return the bytes of an object, None if it is missing and nothing that must be whole names it."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pyfactory.core.canonical import Value, encode
 from pyfactory.core.digest import digest_of
 from pyfactory.errors import ConflictError, InternalError, InvalidInputError, NotFoundError
-from pyfactory.repo.format import check_writable, read_format
+from pyfactory.repo.format import check_writable, read_format, require_feature
 from pyfactory.repo.home import Home
 from pyfactory.repo.names import check_ref_name, check_table_name, check_text, suggestion
 from pyfactory.repo.operation import Change, View
@@ -20,17 +20,23 @@ from pyfactory.repo.refusal import refuse
 from pyfactory.repo.rules import KEYS, RULE, BranchRule, GateRule, keys_value, trusted_keys
 from pyfactory.repo.signatures import rule_statement, sign
 from pyfactory.repo.signing import Signer, check_public
+from pyfactory.repo.swept import check_not_swept
 from pyfactory.repo.transaction import check_expected, publish
 
 __all__ = ["distrust_key", "publish_signed", "set_keys", "set_rule", "trust_key"]
 
 _TRIES = 20
 _LONGEST_WHY = 200
-_MOST_PARTS = 40  # of a branch name; a ref has 50 at most
 
 
 def set_rule(
-    home: Home, branch: str, rule: BranchRule | None, who: str, why: str = "", signer: Signer | None = None
+    home: Home,
+    branch: str,
+    rule: BranchRule | None,
+    who: str,
+    why: str = "",
+    signer: Signer | None = None,
+    view: View | None = None,
 ) -> bool:
     """Make, change or (None) remove the rule of a branch, which need not exist yet; tell whether anything changed.
 
@@ -41,20 +47,19 @@ def set_rule(
         who: Who does it.
         why: Why, for the log.
         signer: A trusted key; needed once there are any.
+        view: What the rule was decided on, where it changes an older one; by default the newest.
 
     Raises:
-        InvalidInputError: The branch cannot have that name, or a gate, table or option of the rule does not exist.
+        InvalidInputError: The branch cannot have that name, or a gate, table, option or evaluation set does not exist.
         RefusedError: Keys are trusted and the signer has none of them; the refusal is in the log.
         ConflictError: Somebody else changed the rule meanwhile. Nothing was published.
         UnavailableError, UnknownOutcomeError: See `transaction.publish`.
     """
     check_ref_name(branch, "branch")
-    if branch.count("/") >= _MOST_PARTS:
-        raise InvalidInputError(f"the branch {branch[:60]}… has too many parts", hint=f"at most {_MOST_PARTS}")
     for gate in () if rule is None else rule.gates:
-        _check_gate(gate)
+        _check_gate(home, gate)
     what = f"remove the rule of {branch}" if rule is None else f"set the rule of {branch}"
-    return _set(home, RULE + branch, None if rule is None else rule.to_value(), (who, what, why), signer)
+    return _set(home, RULE + branch, None if rule is None else rule.to_value(), (who, what, why), signer, view)
 
 
 def set_keys(home: Home, keys: Mapping[str, str], who: str, why: str = "", signer: Signer | None = None) -> bool:
@@ -116,6 +121,7 @@ def publish_signed(
     for _ in range(_TRIES):
         check_expected(home.oplog, view, ordered)
         _check_signer(home, view, ordered, who, what, signer)
+        check_not_swept(home, view, [change.new for change in ordered if change.new is not None])
         for change in ordered if signer is not None else ():
             sign(home, rule_statement(home, change, view.digest), signer)  # type: ignore[arg-type]
         try:
@@ -138,6 +144,7 @@ def _set(
     check_text(who, "author")
     check_text(why, "message")
     check_writable(home.url, read_format(home.store))
+    require_feature(home, "rules")
     content = None if value is None else encode(value)
     view = view or home.view()
     change = Change(ref, view.refs.get(ref), None if content is None else digest_of(content))
@@ -176,9 +183,9 @@ def _check_keys(keys: Mapping[str, str]) -> None:
             raise InvalidInputError(f"the keys {name} and {names[public]} are the same", hint="give it one name")
 
 
-def _check_gate(gate: GateRule) -> None:
-    """Raise InvalidInputError unless a gate can be made from its rule."""
-    from pyfactory.repo.gates.open import make_gate
+def _check_gate(home: Home, gate: GateRule) -> None:
+    """Raise InvalidInputError unless a gate can be made from its rule and what it needs is there."""
+    from pyfactory.repo.gates.open import make_gate, objects_of
 
     if gate.table != "*":
         check_table_name(gate.table)
@@ -188,3 +195,7 @@ def _check_gate(gate: GateRule) -> None:
         hint = "options are numbers, texts, true, false and lists of texts; fractions are texts such as 0.05"
         raise InvalidInputError(f"gate {gate.gate}: {error.message}", hint=hint) from error
     make_gate(gate)
+    for needed in objects_of(gate):
+        if not home.objects.exists(needed):
+            hint = "pyfactory gate add-set REPO NAME FILE stores one and prints its digest"
+            raise InvalidInputError(f"gate {gate.gate}: {home.url} has no evaluation set {needed}", hint=hint)

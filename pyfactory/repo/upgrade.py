@@ -23,6 +23,7 @@ from pyfactory.repo.format import (
 )
 from pyfactory.repo.home import Home
 from pyfactory.repo.operation import Change, View
+from pyfactory.repo.swept import check_not_swept, sweep_guards
 from pyfactory.repo.transaction import publish
 
 __all__ = ["UpgradeReport", "undo_upgrade", "upgrade"]
@@ -107,8 +108,10 @@ def undo_upgrade(home: Home, who: str = "unknown", *, now: datetime | None = Non
 def _move(
     home: Home, view: View, old: Digest | None, new: FormatObject, who: str, why: str, now: datetime | None
 ) -> None:
-    change = Change(FORMAT_REF, old, home.objects.put(new.to_bytes()))
-    publish(home.oplog, view, [change], who, why, exact=new.before is None, now=now)
+    digest = home.objects.put(new.to_bytes())
+    check_not_swept(home, view, [digest])
+    change = Change(FORMAT_REF, old, digest)
+    publish(home.oplog, view, [change], who, why, exact=new.before is None, now=now, guards=sweep_guards(view))
 
 
 def _check_unused(home: Home, view: View, features: list[str]) -> None:

@@ -44,12 +44,25 @@ def _parser(home: Home, ref: str) -> Callable[[Digest, bytes], object]:
     if ref == KEYS:
         return lambda digest, _: load_keys(home, digest)
     if ref.startswith(RULE):
-        return lambda digest, _: load_rule(home, digest)
+        return lambda digest, _: _check_rule(home, digest)
     if ref.startswith(REDACTION):
         from pyfactory.repo.redaction import load_redaction
 
         return lambda digest, _: load_redaction(home, digest)
     return lambda digest, content: decode(content, f"object {digest} of {ref}")
+
+
+def _check_rule(home: Home, digest: Digest) -> None:
+    """Make sure that a rule is one, and that the objects which its gates need are there."""
+    from pyfactory.repo.gates.open import objects_of
+
+    for gate in load_rule(home, digest).gates:
+        for needed in objects_of(gate):
+            try:
+                home.objects.raw.get(needed)
+            except NotFoundError as error:
+                what = f"object {needed}, which the gate {gate.gate} of rule {digest} needs, is missing"
+                raise CorruptError(what) from error
 
 
 def check_runs(store: Store, findings: Findings) -> tuple[int, dict[Digest, str]]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from threading import Barrier
 
 import pytest
+from repo_tables import raw_state
 from test_signatures import ADA, BOB, EVE, problems
 
 from pyfactory.core.canonical import encode
 from pyfactory.core.digest import Buffer, Digest
 from pyfactory.errors import ConflictError, CorruptError, InvalidInputError, NotFoundError, RefusedError
+from pyfactory.repo.gates.contamination_sets import make_set
+from pyfactory.repo.listing import Listing, digests_of
 from pyfactory.repo.operation import Change
 from pyfactory.repo.refusal import list_refusals
 from pyfactory.repo.repository import Repository
@@ -19,6 +23,8 @@ from pyfactory.repo.rule_text import gate_from_text
 from pyfactory.repo.rules import NO_RULE, BranchRule, GateRule, branch_rule, load_keys, load_rule, trusted_keys
 from pyfactory.repo.ruling import distrust_key, publish_signed, set_keys, set_rule, trust_key
 from pyfactory.repo.signing import Signer
+from pyfactory.repo.sweep import gc
+from pyfactory.repo.swept import SWEEP
 from pyfactory.repo.transaction import publish
 from pyfactory.store.memory import MemoryStore
 
@@ -60,7 +66,7 @@ def test_branch_names_are_checked(repository: Repository, name: str) -> None:
     with pytest.raises(InvalidInputError):
         set_rule(repository, name, RULE, "Ada")
     assert repository.view().n == 0
-    longest = "/".join("a" * 40)
+    longest = "/".join("a" * 16)
     assert set_rule(repository, longest, RULE, "Ada")
     assert branch_rule(Repository.open(repository.store), repository.view(), longest) == RULE
 
@@ -284,3 +290,56 @@ def test_gates_as_they_are_typed() -> None:
     ):
         with pytest.raises(InvalidInputError):
             gate_from_text(text)
+
+
+def with_set(repository: Repository) -> tuple[BranchRule, Digest]:
+    """A rule whose gate needs an evaluation set that is stored."""
+    made = repository.objects.put(make_set(["one two three four five six seven eight nine ten"], 3).to_bytes())
+    return BranchRule(gates=(GateRule("contamination", "corpus", {"sets": [f"quiz={made}"], "n": 3}),)), made
+
+
+def test_what_the_gate_of_a_rule_needs_must_be_there(filled: Repository) -> None:
+    """Catches a rule that makes every later merge an error."""
+    rule, made = with_set(filled)
+    filled.store.delete(filled.objects.key(made))
+    with pytest.raises(InvalidInputError, match="no evaluation set"):
+        set_rule(filled, "main", rule, "Ada")
+
+
+def test_a_sweep_leaves_what_the_gate_of_a_rule_needs(filled: Repository) -> None:
+    """Catches a sweep that sees digests only where they stand alone; `verify` would tell."""
+    rule, made = with_set(filled)
+    set_rule(filled, "main", rule, "Ada")
+    gc(filled, grace=timedelta(0), who="gc")
+    assert filled.objects.exists(made)
+    filled.commit({"corpus": raw_state(filled.objects, "x")}, message="x")
+    filled.store.delete(filled.objects.key(made))
+    (problem,) = filled.verify().problems
+    assert problem.kind == "missing" and made in problem.message
+
+
+def test_a_rule_is_not_one_that_is_being_swept(filled: Repository) -> None:
+    """Its object was left by a writer that was killed. Catches an upload that is skipped and then swept."""
+    digest = filled.objects.put(RULE.to_bytes())
+    listing = Listing(1, "2026-01-01T00:00:00Z", 1, digests_of(bytes.fromhex(digest)))
+    swept = Change(SWEEP, None, filled.objects.put(listing.to_bytes()))
+    publish(filled.oplog, filled.view(), [swept], "gc", "sweep")
+    with pytest.raises(ConflictError, match="swe"):
+        set_rule(filled, "main", RULE, "Ada")
+
+
+def test_rules_need_a_repository_that_says_so(filled: Repository) -> None:
+    """Programs that know nothing of rules would write on. Catches a rule that only some obey."""
+    filled.store.replace("format.json", encode({"format": 1, "reader": [], "writer": []}))
+    with pytest.raises(InvalidInputError) as caught:
+        set_rule(filled, "main", RULE, "Ada")
+    assert "pyfactory upgrade" in caught.value.hint
+    assert "rule/branch/main" not in filled.view().refs
+
+
+def test_a_rule_that_was_changed_meanwhile_is_not_overwritten(filled: Repository) -> None:
+    """Catches a change that is decided on one view and made on another."""
+    view = filled.view()
+    set_rule(filled, "main", RULE, "Ada")
+    with pytest.raises(ConflictError):
+        set_rule(filled, "main", BranchRule(protected=True), "Bob", view=view)

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from pyfactory.core.digest import Digest
 from pyfactory.errors import InvalidInputError
 from pyfactory.repo.gates.base import Gate
 from pyfactory.repo.gates.options import take_options
 from pyfactory.repo.names import suggestion
 from pyfactory.repo.rules import GateRule
 
-__all__ = ["GATES", "gate_class", "make_gate"]
+__all__ = ["GATES", "gate_class", "make_gate", "objects_of"]
 
 _CLASSES = {
     "contamination": ("contamination", "Contamination"),
@@ -71,3 +72,12 @@ def make_gate(rule: GateRule) -> Gate:
     """
     gate: Gate = take_options(gate_class(rule.gate), rule.options, f"the gate {rule.gate}")
     return gate
+
+
+def objects_of(rule: GateRule) -> tuple[Digest, ...]:
+    """Return the objects of the repository that a gate needs, as far as its options are well formed."""
+    if rule.gate != "contamination":
+        return ()
+    from pyfactory.repo.gates.contamination import digests_in_options
+
+    return digests_in_options(rule.options)
