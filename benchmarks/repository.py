@@ -82,9 +82,8 @@ def child(*arguments: str) -> str:
 def table(ours: dict[str, Measured], peers: dict[str, dict[str, float]]) -> str:
     """Return the result as Markdown, losses first."""
     names = [*PEERS]
-    lines = [
-        f"| operation | pyfactory ms | floor ms | above the floor | memory MB | {' | '.join(names)} | best peer / ours |"
-    ]
+    columns = ["operation", "pyfactory ms", "floor ms", "above the floor", "memory MB", *names, "best peer / ours"]
+    lines = [f"| {' | '.join(columns)} |"]
     lines.append("| --- |" + " ---: |" * (len(names) + 5))
     rows = []
     for name, one in ours.items():

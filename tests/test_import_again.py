@@ -84,13 +84,33 @@ def test_records_that_others_import_meanwhile_are_not_there_twice(
     def others(stage: str, done: int, total: int | None) -> None:
         if not begun:
             begun.append(stage)
-            import_files(Repository.open(tmp_path / "repository"), "raw", [theirs], id=id_field)
+            elsewhere = Repository.open(tmp_path / "repository")
+            if same_file:  # first another, so that the same shards come in a later generation
+                other = write_records(tmp_path / "other.jsonl", documents(6, 3, "other"))
+                import_files(elsewhere, "raw", [other], id=id_field)
+            import_files(elsewhere, "raw", [theirs], id=id_field)
 
     if same_file:
         report = import_files(repo, "raw", [mine], id=id_field, progress=others)
-        assert (report.created, report.rows, repo.version("raw").rows) == (False, 12, 12)
+        assert (report.created, report.rows, repo.version("raw").rows) == (False, 18, 18)
         return
     with pytest.raises(ConflictError, match="'raw' on main was changed"):
         import_files(repo, "raw", [mine], id=id_field, progress=others)
     if id_field is None:
         assert import_files(repo, "raw", [mine]).rows == 15
+
+
+def test_an_append_to_a_table_that_was_replaced_meanwhile_is_a_conflict(tmp_path: Path) -> None:
+    """Catches rows put behind a table that is another one by now."""
+    repo = Repository.create(tmp_path / "repository")
+    import_files(repo, "raw", [write_records(tmp_path / "a.jsonl", documents(6, 1))])
+    job = write_job(tmp_path / "job.yaml", ("filter: {min_chars: 1}",), output="raw")
+    built: list[str] = []
+
+    def others(stage: str, done: int, total: int | None) -> None:
+        if not built:
+            built.append(build(Repository.open(tmp_path / "repository"), job).commit)
+
+    with pytest.raises(ConflictError, match="'raw' on main was changed"):
+        import_files(repo, "raw", [write_records(tmp_path / "b.jsonl", documents(6, 2, "b"))], progress=others)
+    assert repo.head() == built[0]

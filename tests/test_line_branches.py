@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import pyfactory as pf
+from pyfactory.factory import take_tables
 from pyfactory.repo.repository import Repository
 from pyfactory.store.memory import MemoryStore
 from tests.raw_files import documents, write_job, write_records
@@ -64,6 +65,17 @@ def test_what_was_taken_back_is_said(merged: Repository, tmp_path: Path) -> None
     assert merged.version("raw").rows == 60
     (sentence,) = traced(merged, tmp_path).unknown
     assert f"took back commit {bob[:12]}" in sentence
+
+
+def test_a_taken_table_leads_to_where_it_was_made(merged: Repository, tmp_path: Path) -> None:
+    """Catches a lineage that follows the branch which took the table instead."""
+    merged.branch("apart", list(merged.log())[-1].digest)
+    imported(merged, tmp_path, "eve", "apart", 4)
+    take_tables(merged, ["raw@apart"], branch="main")
+    pf.build(merged, write_job(tmp_path / "job.yaml"))
+    trace = traced(merged, tmp_path)
+    assert sorted(Path(file.name).name for file in trace.raw_files) == ["eve.jsonl", "start.jsonl"]
+    assert trace.unknown == [] and merged.verify().problems == []
 
 
 def test_a_long_history_is_followed(tmp_path: Path) -> None:

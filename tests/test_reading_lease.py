@@ -1,14 +1,19 @@
-"""A loader that a training file opens holds a reader's lease until it is closed."""
+"""A loader holds a reader's lease from its first batch until it is closed."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from pyfactory.errors import NotFoundError
 from pyfactory.factory import open_loader
+from pyfactory.loader.loader import DataLoader
 from pyfactory.repo.leases import all_leases
 from pyfactory.repo.repository import Repository
+from pyfactory.repo.sweep import gc
+from pyfactory.stream.stream import Stream
 from tests.raw_files import small_repository
 
 
@@ -27,9 +32,10 @@ def test_the_lease_is_taken_renewed_and_given_back(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("pyfactory.repo.leases._elapsed", lambda: clock[0])
     repo, file = training_file(tmp_path)
     with open_loader(file, rank=0, world_size=1) as loader:
+        batches = iter(loader)
+        next(batches)
         [lease] = all_leases(repo)
         assert (lease.purpose, lease.commit) == ("reader", repo.tags()["v1"])
-        batches = iter(loader)
         path = repo.store.path(lease.key)
         assert path is not None
         written = path.stat().st_ino
@@ -39,5 +45,24 @@ def test_the_lease_is_taken_renewed_and_given_back(tmp_path: Path, monkeypatch: 
         next(batches)
         assert path.stat().st_ino != written
     assert list(all_leases(repo)) == []
-    with open_loader(file, rank=1, world_size=2):
+    with open_loader(file, rank=1, world_size=2) as loader:
+        next(iter(loader))
         assert list(all_leases(repo)) == [], "one lease is enough for all ranks"
+
+
+def test_what_a_plain_loader_reads_is_not_swept(tmp_path: Path) -> None:
+    """The branch goes while the loader is open. Catches a lease that only loaders of training files have."""
+    repo = small_repository(tmp_path, 20)
+    repo.branch("exp", "main")
+    repo.commit({"raw": None}, "exp", message="only here")
+    stream = Stream(repo.version("corpus", "exp"), seed=1, sequence_length=16)
+    with DataLoader(stream, global_batch=2) as loader:
+        batches = iter(loader)
+        next(batches)
+        repo.delete_branch("exp")
+        gc(repo, grace=timedelta(0), who="gc")
+        assert repo.resolve(stream.version.commit).commit == stream.version.commit
+        assert repo.tables(stream.version.commit)
+    gc(repo, grace=timedelta(0), who="gc")
+    with pytest.raises(NotFoundError):
+        repo.resolve(stream.version.commit)

@@ -217,6 +217,8 @@ class _Origin:
             return [(parse_digest(used["commit"]), used["table"]) for used in made_by["inputs"]]
         if kind == "import" and made_by["table"] == table:
             self._add_files(made_by)
+        elif kind == "commit" and (took := [used for used in made_by["took"] if used["table"] == table]):
+            return [(parse_digest(used["commit"]), table) for used in took]
         elif kind == "revert":
             taken = made_by["commit"][:12]
             self.unknown.append(

@@ -12,9 +12,10 @@ from typing import Any
 
 import typer
 
-from pyfactory.cli import audit, erasure, gates, governance, history, interchange, repository, sweep, tables
+from pyfactory import __version__
+from pyfactory.cli import audit, commit, erasure, gates, governance, history, interchange, repository, sweep, tables
 from pyfactory.cli.interrupts import interruptible
-from pyfactory.cli.output import show_error
+from pyfactory.cli.output import line, show_error
 from pyfactory.errors import InternalError, InvalidInputError, PyfactoryError, UnavailableError
 
 __all__ = ["run"]
@@ -30,12 +31,21 @@ app = typer.Typer(
 )
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        line(f"pyfactory {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _options(debug: bool = typer.Option(False, "--debug", help="Show the stack trace of an error.")) -> None:
+def _options(
+    debug: bool = typer.Option(False, "--debug", help="Show the stack trace of an error."),
+    version: bool = typer.Option(False, "--version", callback=_say_version, is_eager=True, help="Show the version."),
+) -> None:
     """Options of all commands."""
 
 
-for commands in (repository, sweep, history, tables, audit, governance, erasure, gates, interchange):
+for commands in (repository, sweep, history, commit, tables, audit, governance, erasure, gates, interchange):
     commands.register(app)
 
 

@@ -101,9 +101,11 @@ def _show_proof(proof: Proof) -> None:
     records = counted(proof.records, "record")
     line(f"{records} of {counted(proof.redactions, 'redaction')}: {counted(proof.gone, 'object')} had to be gone;")
     line(f"{counted(proof.objects, 'object')} ({size(proof.nbytes)}) can be reached, and each was read")
-    for failure in proof.failures:
-        line(f"[bold red]held[/]  {escape(failure.object)}: {escape(failure.message)}")
-        line(f"[dim]hint:[/]  {escape(failure.hint)}")
+    for hint in dict.fromkeys(failure.hint for failure in proof.failures):
+        for failure in proof.failures:
+            if failure.hint == hint:
+                line(f"[bold red]held[/]  {escape(failure.object)}: {escape(failure.message)}")
+        line(f"[dim]hint:[/]  {escape(hint)}")
     if not proof.failures:
         line("[green]none of them holds what was forgotten[/]")
     line("outside of this proof:")

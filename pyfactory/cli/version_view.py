@@ -122,16 +122,23 @@ def _indented(message: str) -> str:
 
 
 def _show_maker(made_by: Mapping[str, Any]) -> None:
-    if made_by["kind"] == "import":
-        records, skipped = counted(made_by["records"], "record"), counted(made_by["skipped"], "bad record")
-        line(f"imported into {made_by['table']}: {records}; skipped {skipped}")
-        return
-    if made_by["kind"] == "merge":
-        line(f"merged {escape(made_by['asked'])} ({made_by['commit'][:12]}), parted at {_short(made_by['base'])}")
-        return
-    if made_by["kind"] == "revert":
-        line(f"took back commit {made_by['commit'][:12]}")
-        return
-    inputs = ", ".join(f"{used['table']}@{used['resolved']} ({used['version'][:12]})" for used in made_by["inputs"])
-    line(f"built by job {made_by['job'][:12]} from {escape(inputs)}")
-    show_steps(made_by["steps"])
+    match made_by["kind"]:
+        case "import":
+            records, skipped = counted(made_by["records"], "record"), counted(made_by["skipped"], "bad record")
+            line(f"imported into {escape(made_by['table'])}: {records}; skipped {skipped}")
+        case "merge":
+            line(f"merged {escape(made_by['asked'])} ({made_by['commit'][:12]}), parted at {_short(made_by['base'])}")
+        case "revert":
+            line(f"took back commit {made_by['commit'][:12]}")
+        case "commit":
+            removed = "".join(f", removed {table}" for table in made_by["removed"])
+            line(f"took {escape((_used(made_by['took']) or 'nothing') + removed)}")
+        case "job":
+            line(f"built by job {made_by['job'][:12]} from {escape(_used(made_by['inputs']))}")
+            show_steps(made_by["steps"])
+        case other:
+            line(f"made by {escape(other)}")
+
+
+def _used(tables: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{used['table']}@{used['resolved']} ({used['version'][:12]})" for used in tables)

@@ -10,11 +10,13 @@ from pyfactory.factory.importing_datasets import import_dataset
 from pyfactory.factory.importing_tokens import TokensReport, import_tokens
 from pyfactory.factory.loading import open_loader
 from pyfactory.factory.querying import query
+from pyfactory.factory.taking import TakeReport, take_tables
 
 __all__ = [
     "BuildReport",
     "ExportReport",
     "ImportReport",
+    "TakeReport",
     "TokensReport",
     "build",
     "export",
@@ -24,4 +26,5 @@ __all__ = [
     "import_tokens",
     "open_loader",
     "query",
+    "take_tables",
 ]

@@ -121,7 +121,7 @@ def import_files(
         reading = {"check": partial(check_columns, table, state), "progress": telling}
         imported = _read(repo, paths, options | reading, old, workers)
         check_records(repo, imported)
-        refuse_forgotten(repo, imported.parts)
+        refuse_forgotten(repo, imported.parts, author, f"import to {table} on {branch}")
         made_by = describe_import(repo, table, imported)
         after = appended(repo, old, imported.parts, schema_value(imported.schema))
         told = {"message": message or f"import {table}", "author": author, "signer": signer, "made_by": made_by}

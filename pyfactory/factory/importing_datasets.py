@@ -101,7 +101,7 @@ def import_dataset(
             records = (commit.made_by or {})["records"]
             return ImportReport(commit.digest, False, records, 0, [], 0, held.rows, held.nbytes)
         check_records(repo, imported)
-        refuse_forgotten(repo, imported.parts)
+        refuse_forgotten(repo, imported.parts, author, f"import to {table} on {branch}")
         made_by = describe_import(repo, table, imported) | {"dataset": asdict(facts)}
         made_by["code"] = code_versions("pyfactory", "pyarrow", "datasets")
         after = appended(repo, old, imported.parts, schema_value(imported.schema))

@@ -167,7 +167,7 @@ def import_tokens(
     old = None if state is None else Manifest(repo.objects, state.manifest)
     with writing(repo, f"import of {table} by {author}", progress) as telling:
         imported = _read(repo, files, asked, state, old, workers, telling)
-        refuse_forgotten(repo, imported.parts)
+        refuse_forgotten(repo, imported.parts, author, f"import to {table} on {branch}")
         made_by, facts = _made_by(repo, table, imported, options), _facts(repo, state, imported, asked)
         after = appended(repo, old, imported.parts, schema_value(token_schema(imported.width)), **facts)
         told = {"message": message or f"import {table}", "author": author, "signer": signer, "made_by": made_by}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -103,26 +103,32 @@ def _rebased(
     """Return what is there now with what `after` appended to `before`; None if that was not all that was done."""
     if now is None or before is None or now.digest == after.digest:
         return None if now is None or now.digest != after.digest else after
-    merged = merge_table_states(repo.objects, table, before, now, after)
-    if merged.state is None or merged.conflicts or not merged.only_added:
+    theirs, ours = _appended(repo, before, now), _appended(repo, before, after)
+    if theirs is None or ours is None:
         return None
-    theirs, ours = ([*_added(repo, before, state)] for state in (now, after))
     # The same batch was appended by the same work, done twice: once is enough.
     done = {entry.batch for entry in theirs}
     parts = [entry.part for entry in ours if entry.batch not in done]
-    # Ids from content, which count equal records, were given without those that the others have appended.
-    if ids_of_both(repo.objects, [entry.part for entry in theirs], parts, content=True)[0]:
-        return None
-    state = merged.state
     if not parts:
-        return _state(repo, now.manifest, state.schema, state.artifacts, state.attributes)
+        after = _state(repo, now.manifest, after.schema, after.artifacts, after.attributes)
+    merged = merge_table_states(repo.objects, table, before, now, after)
+    # Ids from content, which count equal records, were given without those that the others have appended.
+    taken = ids_of_both(repo.objects, [entry.part for entry in theirs], parts, content=True)[0]
+    if merged.state is None or merged.conflicts or taken:
+        return None
+    facts = merged.state.schema, merged.state.artifacts, merged.state.attributes
     # Not the merged rows: those may sort before rows that the branch has already shown.
-    return appended(repo, Manifest(repo.objects, now.manifest), parts, state.schema, state.artifacts, state.attributes)
+    return appended(repo, Manifest(repo.objects, now.manifest), parts, *facts)
 
 
-def _added(repo: Repository, before: TableState, state: TableState) -> Iterator[Entry]:
-    found = diff_manifests(repo.objects, before.manifest, state.manifest)
-    return (difference.after for difference in found if difference.after is not None)
+def _appended(repo: Repository, before: TableState, state: TableState) -> list[Entry] | None:
+    """Return the entries that a state has besides those before; None if it lacks some of those."""
+    entries: list[Entry] = []
+    for difference in diff_manifests(repo.objects, before.manifest, state.manifest):
+        if difference.before is not None or difference.after is None:
+            return None
+        entries.append(difference.after)
+    return entries
 
 
 def _state(

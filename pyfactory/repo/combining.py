@@ -127,7 +127,7 @@ def revert(
             hint = f"pyfactory log REPO {branch}"
             raise InvalidInputError(f"{home.url}: {branch} does not contain {commit}", hint=hint)
         parents = load_commit(home.objects, bad, commit).parents
-        merged = _merged(home, branch, (bad, head, parents[0] if parents else None), {})
+        merged = _merged(home, branch, (bad, head, parents[0] if parents else None), {}, reverting=True)
         before = _tree(home, head).tables
         if merged.tree.tables == before:
             return head  # it was taken back already
@@ -170,7 +170,12 @@ def _known_head(home: Home, view: View, branch: str) -> Digest:
 
 
 def _merged(
-    home: Home, branch: str, commits: tuple[Digest | None, Digest, Digest | None], choices: Mapping[str, str]
+    home: Home,
+    branch: str,
+    commits: tuple[Digest | None, Digest, Digest | None],
+    choices: Mapping[str, str],
+    *,
+    reverting: bool = False,
 ) -> Merged:
     """Merge the trees of (base, ours, theirs), or raise with all conflicts."""
     base, ours, theirs = (None if commit is None else _tree(home, commit) for commit in commits)
@@ -187,12 +192,13 @@ def _merged(
         first, more = merged.conflicts[0], len(merged.conflicts) - 1
         where = first.table + (f" {first.key}" if first.key else "")
         also = f", and {more} more" if more else ""
-        raise MergeConflictError(
-            f"{home.url}: {branch} and what is merged into it disagree about {where} ({first.reason}{also}): "
-            f"commits {first.ours_commit[:12]} and {first.theirs_commit[:12]}",
-            hint="decide with --ours TABLE or --theirs TABLE, or by key",
-            conflicts=merged.conflicts,
-        )
+        what = f"{branch} and what is merged into it disagree about {where} ({first.reason}{also}): "
+        what += f"commits {first.ours_commit[:12]} and {first.theirs_commit[:12]}"
+        hint = "decide with --ours TABLE or --theirs TABLE; for one shard TABLE:KEY"
+        if reverting:
+            what = f"{str(commits[0])[:12]} cannot be taken back: {where} was changed since then, or taken back already"
+            hint = "revert the later commits first, or roll the branch back"
+        raise MergeConflictError(f"{home.url}: {what}", hint=hint, conflicts=merged.conflicts)
     return merged
 
 

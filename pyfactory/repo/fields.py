@@ -55,7 +55,7 @@ class Fields:
 
     def __init__(self, value: Mapping[str, Value], what: str) -> None:
         self._value = value
-        self._what = what
+        self.what = what
 
     def value(self, name: str) -> Value:
         """Return the value as it is stored."""
@@ -108,7 +108,7 @@ class Fields:
         return value
 
     def _wrong(self, name: str, type_: str) -> CorruptError:
-        return CorruptError(f"{self._what}: {name!r} is not {type_}")
+        return CorruptError(f"{self.what}: {name!r} is not {type_}")
 
 
 def digests_by_name(value: Mapping[str, Any], what: str) -> dict[str, Digest]:

@@ -116,7 +116,8 @@ def read_features(store: Store) -> Features:
     except NotFoundError as error:
         if store.size(log_key(0)) is not None:
             raise CorruptError(f"{what} is missing, though there is a log", hint="restore it from a copy") from error
-        raise NotFoundError(f"no pyfactory repository at {store.url}", hint=f"pyfactory init {store.url}") from error
+        hint = f"check the place; pyfactory init {store.url} makes a new one"
+        raise NotFoundError(f"no pyfactory repository at {store.url}", hint=hint) from error
     match value:
         case {"format": int(number)} if number > _FORMAT:
             raise _newer(store.url, f"format {number}")

@@ -7,7 +7,6 @@ kind, which another program may have written, nothing is known but the kind.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from pyfactory.core.canonical import Value
 from pyfactory.errors import CorruptError
@@ -31,7 +30,7 @@ def check_made_by(value: Value, what: str) -> None:
 
 def check_verdict(value: Value, what: str) -> None:
     """Raise CorruptError unless a value is the verdict of a gate; `what` names it."""
-    fields = read_fields(value if isinstance(value, dict) else None, _VERDICT, what)
+    fields = read_fields(value, _VERDICT, what)
     checks = {"code": Fields.text, "gate": Fields.text, "reason": Fields.text, "table": Fields.text}
     _check(fields, {**checks, "evidence": _texts, "found": _numbers, "threshold": _numbers})
     if type(fields.value("passed")) is not bool:

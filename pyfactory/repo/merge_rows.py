@@ -1,10 +1,14 @@
-"""The rows of a table that two sides changed: which changes stand together, and the manifest of both."""
+"""The rows of a table that two sides changed: which changes stand together, and the manifest of both.
+
+A batch that both sides added counts once, although other appends may have given it another generation on each: it
+stands at the earlier one of the two, whichever side is called ours.
+"""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,10 +22,11 @@ from pyfactory.repo.choices import OURS, THEIRS
 from pyfactory.shard.diff import Difference, diff_manifests
 from pyfactory.shard.edit import edit_manifest
 from pyfactory.shard.layout import KEY_BYTES
-from pyfactory.shard.manifest import Part
-from pyfactory.shard.node import sort_key
+from pyfactory.shard.manifest import Entry, Part, new_batch
+from pyfactory.shard.node import KEY, sort_key
 from pyfactory.shard.nodes import Nodes
 from pyfactory.shard.reader import Side, open_shard
+from pyfactory.shard.tree import pack_entry
 from pyfactory.store.content import Objects
 
 __all__ = ["RowChanges", "ids_of_both", "rewrote", "shown_key"]
@@ -53,15 +58,15 @@ class RowChanges:
     def __post_init__(self) -> None:
         self._nodes = Nodes(self.objects)
 
-    @cached_property
+    @property
     def by_us(self) -> Changes:
-        """What we changed, by key, ascending."""
-        return self._changes(self.ours)
+        """What we changed, by key, ascending; a batch of both sides stands where the merged table has it."""
+        return self._sides[0]
 
-    @cached_property
+    @property
     def by_them(self) -> Changes:
-        """What they changed, by key, ascending."""
-        return self._changes(self.theirs)
+        """What they changed, likewise."""
+        return self._sides[1]
 
     @property
     def only_added(self) -> bool:
@@ -73,10 +78,8 @@ class RowChanges:
         """Both removed the same rows, and yet did not do the same."""
         if self.ours == self.theirs:
             return False
-        return any(
-            change.after is None and key in self.by_them and self.by_them[key].after is None
-            for key, change in self.by_us.items()
-        )
+        ours, theirs = (_removed(changes) for changes in self._sides)
+        return not ours.isdisjoint(theirs)
 
     def conflicts(self) -> list[tuple[Difference, Difference]]:
         """Return what both changed in different ways: (our change, their change), ascending by key."""
@@ -102,9 +105,10 @@ class RowChanges:
             decided: Who is right, for the key of each conflict.
         """
         # The fewer changes are applied to the manifest that has the others.
+        ours, theirs = self._found
         if len(self.by_them) <= len(self.by_us):
-            return self._applied(self.ours, self.by_us, self.by_them, THEIRS, decided)
-        return self._applied(self.theirs, self.by_them, self.by_us, OURS, decided)
+            return self._applied(self.ours, ours, self.by_us, self.by_them, THEIRS, decided)
+        return self._applied(self.theirs, theirs, self.by_them, self.by_us, OURS, decided)
 
     def totals(self, root: Digest) -> tuple[int, ...]:
         """Return shards, rows, tokens and bytes of a manifest."""
@@ -114,15 +118,92 @@ class RowChanges:
         found = diff_manifests(self.objects, self.base, to, nodes=self._nodes)
         return {difference.key: difference for difference in found}
 
-    def _applied(self, root: Digest, has: Changes, more: Changes, of: str, decided: Mapping[bytes, str]) -> Digest:
+    @cached_property
+    def _found(self) -> tuple[Changes, Changes]:
+        """What each side changed, as its manifest has it."""
+        return self._changes(self.ours), self._changes(self.theirs)
+
+    @cached_property
+    def _sides(self) -> tuple[Changes, Changes]:
+        return _settled(*self._found)
+
+    def _applied(
+        self, root: Digest, found: Changes, has: Changes, more: Changes, of: str, decided: Mapping[bytes, str]
+    ) -> Digest:
+        """Write the manifest of both from that of one side.
+
+        Args:
+            root: The manifest of that side.
+            found: What it changed, as its manifest has it.
+            has: The same, as the merged table has it.
+            more: What the other side changed, as the merged table has it.
+            of: Which the other side is.
+            decided: Who is right, for the key of each conflict.
+        """
+        wanted = {**{key: None for key in found if key not in has and found[key].before is None}, **_after(has)}
+        wanted |= {key: after for key, after in _after(more).items() if key not in has or decided.get(key) == of}
+
         def differences() -> Iterator[Difference]:
-            for key, change in more.items():
-                if key not in has:
-                    yield change
-                elif has[key].after != change.after and decided[key] == of:
-                    yield Difference(key, has[key].after, change.after)
+            for key in sorted(wanted, key=sort_key):
+                now = found[key].after if key in found else more[key].before if key in more else None
+                if now != wanted[key]:
+                    yield Difference(key, now, wanted[key])
 
         return edit_manifest(self.objects, root, differences(), nodes=self._nodes)
+
+
+def _after(changes: Changes) -> dict[bytes, Entry | None]:
+    return {key: change.after for key, change in changes.items()}
+
+
+def _removed(changes: Changes) -> set[bytes]:
+    """Return the keys of what is gone, without batches that an earlier merge has put elsewhere."""
+    kept = _batches(changes)
+    gone = ((key, change.before) for key, change in changes.items() if change.after is None)
+    return {key for key, entry in gone if entry is not None and entry.batch not in kept}
+
+
+def _settled(ours: Changes, theirs: Changes) -> tuple[Changes, Changes]:
+    """Return the changes of both sides with each batch that both added at the earlier of its two places.
+
+    Of a batch that a side added several times, the first is that of the other side's first, and so on.
+    """
+    by_us, by_them = _batches(ours), _batches(theirs)
+    moves, their_moves = dict[bytes, bytes](), dict[bytes, bytes]()
+    for batch in by_us.keys() & by_them.keys():
+        for (first, mine), (second, other) in zip(by_us[batch].items(), by_them[batch].items(), strict=False):
+            if first > second:
+                moves |= zip(mine, other, strict=True)
+            elif second > first:
+                their_moves |= zip(other, mine, strict=True)
+    return _moved(ours, moves), _moved(theirs, their_moves)
+
+
+def _batches(changes: Changes) -> dict[Digest, dict[int, list[bytes]]]:
+    """Return the keys of the batches that were added whole, by batch and generation, each ascending."""
+    found: dict[tuple[Digest, int], list[Entry]] = {}
+    for change in changes.values():
+        if change.before is None and change.after is not None:
+            found.setdefault((change.after.batch, change.after.generation), []).append(change.after)
+    batches: dict[Digest, dict[int, list[bytes]]] = {}
+    for (batch, generation), entries in found.items():
+        if new_batch([entry.part for entry in entries], generation) == entries:
+            batches.setdefault(batch, {})[generation] = [pack_entry(entry)[: KEY.size] for entry in entries]
+    return batches
+
+
+def _moved(changes: Changes, moves: Mapping[bytes, bytes]) -> Changes:
+    """Return changes with entries at other keys."""
+    if not moves:
+        return changes
+    found: Changes = {}
+    for key, change in changes.items():
+        to = moves.get(key, key)
+        entry = change.after
+        if to != key and entry is not None:
+            entry = replace(entry, generation=sort_key(to)[0])
+        found[to] = Difference(to, change.before, entry)
+    return {key: found[key] for key in sorted(found, key=sort_key)}
 
 
 def rewrote(changes: Changes) -> bool:

@@ -165,7 +165,8 @@ def _judged(home: Home, rule: BranchRule, proposal: Proposed) -> list[Verdict]:
         what = f"{proposal.verb} to {proposal.branch}"
         why = "; ".join(_sentence(verdict) for verdict in failed)
         details = {"branch": proposal.branch, "verdicts": [verdict.to_value() for verdict in verdicts]}
-        raise refuse(home, proposal.author, what, why, details, "mend the records, or have the rule changed")
+        hint = f"mend the data, or have the rule of {proposal.branch} changed: pyfactory gate explain tells more"
+        raise refuse(home, proposal.author, what, why, details, hint)
     return verdicts
 
 

@@ -86,7 +86,9 @@ class Repository:
         try:
             store = open_store(where) if isinstance(where, str | Path) else where
         except NotFoundError as error:
-            raise NotFoundError(f"no pyfactory repository at {where}", hint=f"pyfactory init {where}") from error
+            raise NotFoundError(
+                f"no pyfactory repository at {where}", hint=f"check the place; pyfactory init {where} makes a new one"
+            ) from error
         writer_features = read_format(store)
         if not _has_log(store):
             raise NotFoundError(f"the repository at {store.url} was never finished", hint=f"pyfactory init {store.url}")

@@ -88,6 +88,8 @@ def _ungated(home: Home, view: View, resolved: Resolved, table: str | None) -> t
     tables = [table] if table is not None else _tables(home, resolved)
     for name in tables:
         missing = _unjudged(home, rule, name, _judged(home, resolved, name))
+        if missing and not any(gate.table in ("*", name) for gate in rule.gates):
+            return missing, f"the rule of {branch} has no gate for {name}: add one, such as --gate counts:{name}"
         if missing:
             return missing, hint
     return ("", "") if tables else (f"commit {resolved.commit[:12]} has no table", hint)

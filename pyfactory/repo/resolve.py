@@ -81,10 +81,14 @@ def _of_digest(objects: Objects, digest: Digest, asked: str) -> Resolved:
         content = objects.get(digest)
     except NotFoundError as error:
         raise NotFoundError(f"{url}: there is no commit {digest}", hint=_LOOK) from error
+    other = InvalidInputError(f"{url}: the object {digest} is not a commit", hint=_LOOK)
     try:
-        Commit.from_value(decode(content, f"object {digest}"), f"object {digest}")
+        value = decode(content, f"commit {digest}")
     except CorruptError as error:
-        raise InvalidInputError(f"{url}: the object {digest} is not a commit", hint=_LOOK) from error
+        raise other from error
+    if not isinstance(value, dict) or value.get("kind") != "commit":
+        raise other
+    Commit.from_value(value, f"commit {digest}")  # one that is damaged is not called something else
     return Resolved(digest, digest, asked)
 
 
@@ -110,6 +114,7 @@ def _completed(log: OperationLog, view: View, prefix: str) -> Digest:
 def _unknown(url: str, view: View, asked: str) -> NotFoundError:
     if asked.removeprefix(BRANCH) == "main":
         return NotFoundError(f"{url}: main has no commit yet", hint="import a table first")
-    names = {ref if asked.startswith((BRANCH, TAG)) else ref.partition("/")[2] for ref in view.refs}
+    refs = [ref for ref in view.refs if ref.startswith((BRANCH, TAG))]
+    names = {ref if asked.startswith((BRANCH, TAG)) else ref.partition("/")[2] for ref in refs}
     shown = ascii(asked) if len(asked) <= 80 else f"{ascii(asked)[:77]}..."
     return NotFoundError(f"{url}: there is no branch, tag or commit {shown}", hint=suggestion(asked, names))

@@ -19,8 +19,8 @@ _FLAGS = {"true": True, "false": False}
 def gate_from_text(text: str) -> GateRule:
     """Return the gate rule of `NAME[:TABLE][:OPTION=VALUE,…]`.
 
-    A list of texts is an option given several times. What no option is, is the start of the next comma's value, so a
-    text may hold commas.
+    The texts of a list stand between commas (`kinds=email,phone`). In another text a comma is part of it, unless what
+    follows names an option.
 
     Raises:
         InvalidInputError: It has another form, or there is no such gate or option.
@@ -52,6 +52,8 @@ def _pairs(text: str, kinds: dict[str, str], what: str) -> list[tuple[str, str]]
         name, equals, value = piece.partition("=")
         if equals and name.strip() in kinds:
             pairs.append((name.strip(), value.strip()))
+        elif pairs and kinds[pairs[-1][0]] == TEXTS:
+            pairs.append((pairs[-1][0], piece.strip()))
         elif pairs and kinds[pairs[-1][0]] not in (COUNT, FLAG):
             last, value = pairs.pop()
             pairs.append((last, f"{value},{piece}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from pyfactory.core.digest import Digest, parse_digest
@@ -114,8 +115,8 @@ class History:
                     self._object(parse_digest(made_by[name]), tables, commit, required=required)
                 except InvalidInputError:
                     self.findings.add("corrupt", commit, f"commit {commit}: {name!r} is not a digest", tables, commit)
-        inputs = made_by.get("inputs")
-        for used in inputs if isinstance(inputs, list) else ():
+        lists = [made_by.get(name) for name in ("inputs", "took")]
+        for used in chain.from_iterable(each for each in lists if isinstance(each, list)):
             named = used.get("commit") if isinstance(used, dict) else None
             try:
                 self._inputs.setdefault(parse_digest(named), f"commit {commit}")

@@ -13,6 +13,7 @@ import pytest
 from cli_runs import COMMAND, Shell, check_refusal
 
 from pyfactory.repo.repository import Repository
+from pyfactory.repo.rule_text import gate_from_text
 from pyfactory.repo.signing import Signer
 
 
@@ -174,3 +175,13 @@ def typed(command: list[str], prompt: bytes, answer: bytes) -> tuple[bytes, int]
         child.kill()
         child.wait()
         os.close(terminal)
+
+
+def test_a_list_of_texts_stands_between_commas() -> None:
+    """Catches `kinds=email,phone` taken for one kind, and a comma of a query taken for the end of it."""
+    assert gate_from_text("pii:raw:kinds=email,phone,max_share=0.1").options == {
+        "kinds": ["email", "phone"],
+        "max_share": "0.1",
+    }
+    assert gate_from_text("language:*:mix=en=0.8,de=0.2").options == {"mix": ["en=0.8", "de=0.2"]}
+    assert gate_from_text("sql:raw:query=select 1, 2 from added").options == {"query": "select 1, 2 from added"}

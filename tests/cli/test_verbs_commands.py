@@ -35,6 +35,42 @@ def test_merge_and_its_graph(parted: Path, shell: Shell) -> None:
     assert "merged exp (" in shell.done("show", parted)
 
 
+def test_commit_takes_and_removes_tables_at_once(parted: Path, shell: Shell) -> None:
+    """Catches a commit per table, a removal that is forgotten, and a REF that is not taken from where it says."""
+    opened = Repository.open(parted)
+    before, theirs = opened.head(), opened.version("raw", "exp")
+    assert "corpus" in opened.tables()
+    said = shell.done("commit", parted, "--take", "raw@exp", "--remove", "corpus", "-m", "as on exp")
+    assert f"took raw from branch/exp (commit {theirs.commit[:12]})" in said and "removed corpus" in said
+    commit = opened.load(opened.head())
+    assert (commit.parents, commit.message) == ((before,), "as on exp")
+    assert opened.tables()["raw"] == theirs.state and "corpus" not in opened.tables()
+    used = {"table": "raw", "asked": "exp", "resolved": "branch/exp", "commit": theirs.commit, "version": theirs.digest}
+    assert commit.made_by == {"kind": "commit", "took": [used], "removed": ["corpus"]}
+    assert "took raw@branch/exp" in shell.done("show", parted) and opened.verify().problems == []
+    assert shell.done("commit", parted, "--take", "raw@exp") == "nothing to do: main has just that\n"
+    value = shell("commit", parted, "--take", "raw@exp", "--json").value
+    assert (value["commit"], value["created"], value["took"]) == (opened.head(), False, [used])
+    assert shell("commit", parted, "--take", f"raw@{before}", "--branch", "exp", "--json").value["created"]
+    assert opened.version("raw", "exp").digest == opened.version("raw", before).digest
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--take", "rwa@exp"], "did you mean raw"),
+        (["--take", "raw@exq"], "did you mean exp"),
+        (["--take", "raw"], "TABLE@REF"),
+        (["--take", "raw@exp", "--remove", "raw"], "named twice"),
+        (["--remove", "corups"], "did you mean corpus"),
+        (["--take", "raw@exp", "--branch", "mian"], "did you mean main"),
+        ([], "no table is named"),
+    ],
+)
+def test_commit_says_what_is_wrong(parted: Path, shell: Shell, options: list[str], said: str) -> None:
+    assert said in shell.refused(parted, "commit", parted, *options)
+
+
 def test_diff_counts_and_lists(parted: Path, shell: Shell) -> None:
     text = shell.done("diff", parted, "exp", "main")
     assert text.splitlines()[0] == "raw changed" and "rows: +5 -7" in text

@@ -96,7 +96,16 @@ def documents() -> list[Parser]:
     shelf = Shelf()
     state = raw_state(shelf.objects, "one")
     tokens = state_of(shelf.objects, [token_part(shelf.objects, [[1, 2]])], 2, b"{}")
-    commit = Commit(A, (B, C), "Ada", TIME, "why", {"kind": "merge", "commit": C, "choices": {}}, ({"gate": "x"},))
+    merged = {
+        "asked": "exp",
+        "base": A,
+        "choices": {"raw": "ours"},
+        "commit": C,
+        "kind": "merge",
+        "resolved": "branch/exp",
+    }
+    verdict = Verdict("pii", "raw", True, "none", {"max_share": "0"}, {"rows": 3}, ("a",), "pii/1:00").to_value()
+    commit = Commit(A, (B, C), "Ada", TIME, "why", merged, (verdict,))
     changes = (Change("branch/main", None, A), Change("tag/v1", B, None))
     operation = Operation(7, A, "0f" * 16, TIME, "Ada", "why", changes)
     rule = BranchRule(True, False, (GateRule("pii", "raw", {"max_share": "0.1", "kinds": ["email"], "n": 3}),))

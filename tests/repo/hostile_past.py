@@ -56,7 +56,15 @@ class Past:
         imported = {"kind": "import", "table": "corpus", "sources": self._put("sources"), "options": OPTIONS}
         self.pieces["import"] = imported | {"records": 3, "skipped": 0, "skipped_list": None, "code": {"python": "3"}}
         used = {"asked": "main", "commit": self._commit("import"), "resolved": "branch/main", "table": "corpus"}
-        job = {"kind": "job", "output": "corpus", "job": self._put("job"), "inputs": [used], "code": {"python": "3"}}
+        used["version"] = self.state.digest
+        job = {
+            "kind": "job",
+            "steps": [],
+            "output": "corpus",
+            "job": self._put("job"),
+            "inputs": [used],
+            "code": {"python": "3"},
+        }
         self.pieces["made by a job"] = job
         recipe = {"sequence_length": 2, "block_size": 1, "window": 1}
         identity = {"seed": 1, "recipe": recipe, "sources": [{"version": self.state.digest}]}
@@ -79,8 +87,9 @@ class Past:
         return self.repo.objects.put(encode(self.pieces[name]))
 
     def _commit(self, name: str) -> Digest:
-        commit = Commit(self.tree, (), "Ada", TIME, "why", self.pieces[name])
-        return self.repo.objects.put(encode(commit.to_value()))
+        # Not by `Commit`, which would not take a hostile piece.
+        commit = Commit(self.tree, (), "Ada", TIME, "why").to_value()
+        return self.repo.objects.put(encode({**commit, "made_by": self.pieces[name]}))
 
     def _read(self, name: str, ask: Callable[[], Any], content: bytes) -> Any:
         # A piece is put in place of the good one, and what names it by its digest is made anew.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pyfactory.core.digest import Buffer
+from pyfactory.core.digest import Buffer, Digest
 from pyfactory.errors import UnavailableError
 from pyfactory.repo.objects import TableState
 from pyfactory.shard.layout import raw_schema, schema_to_value, token_schema
@@ -56,6 +57,19 @@ def state_of(objects: Objects, parts: Sequence[Part], width: int = 0, artifact: 
 def raw_state(objects: Objects, label: str, rows: int = 2) -> TableState:
     """Store a table of one shard whose content depends on the label."""
     return state_of(objects, [raw_part(objects, [f"{label} {row}" for row in range(rows)])])
+
+
+def made_by_import(table: str, sources: Digest, skipped_list: Digest | None = None) -> dict[str, Any]:
+    """What a commit says that an import made."""
+    counts = {"records": 2, "skipped": 0, "skipped_list": skipped_list}
+    return {"kind": "import", "table": table, "sources": sources, "options": {}, "code": {"python": "3"}, **counts}
+
+
+def made_by_job(output: str, job: Digest, *inputs: Digest) -> dict[str, Any]:
+    """What a commit says that a job made from tables at other commits."""
+    used = [{"asked": "v1", "commit": at, "resolved": "tag/v1", "table": "raw", "version": at} for at in inputs]
+    step = {"dropped": {"empty": 1}, "rows_in": 3, "rows_out": 2, "step": "filter", "version": 1}
+    return {"kind": "job", "output": output, "job": job, "inputs": used, "steps": [step], "code": {"python": "3"}}
 
 
 class Treacherous(MemoryStore):

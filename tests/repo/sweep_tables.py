@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from repo_tables import raw_part, state_of, token_part
+from repo_tables import made_by_job, raw_part, state_of, token_part
 
 from pyfactory.core.canonical import encode
 from pyfactory.core.digest import NO_DIGEST, Digest
@@ -94,7 +94,7 @@ def write(place: Place, model: Model, labels: Iterable[int], parents: tuple[Dige
     states = {f"table-{label}": state(place.objects, label) for label in labels}
     job = place.objects.put(encode(["job", sorted(states)]))
     tree = place.objects.put(encode(Tree(states).to_value()))
-    commit = Commit(tree, parents, "Ada", utc_text(now), "", {"kind": "job", "job": job, "inputs": []})
+    commit = Commit(tree, parents, "Ada", utc_text(now), "", made_by_job("x", job))
     digest = place.objects.put(encode(commit.to_value()))
     made = Made(digest, parents, {tree, digest, job} | objects_of(place.objects, states))
     model.made[digest] = made

@@ -155,3 +155,16 @@ def test_a_merge_costs_the_change_not_the_table() -> None:
     store.calls.clear()
     repository.merge("exp", "main")
     assert store.calls["get"] < 40
+
+
+def test_reverting_what_was_taken_back_or_built_upon(parted: Repository) -> None:
+    """Catches a message about a merge that nobody asked for, and an empty commit."""
+    start = parted.tables("main")["raw"]
+    replaced, other = (state_of(parted.objects, [raw_part(parted.objects, [label])]) for label in ("bad", "other"))
+    bad = parted.commit({"raw": replaced}, message="bad").digest
+    parted.commit({"raw": other}, message="built upon")
+    with pytest.raises(MergeConflictError, match="cannot be taken back: raw was changed since"):
+        parted.revert(bad, "main")
+    added = parted.commit({"more": start}, message="more").digest
+    made = parted.revert(added, "main")
+    assert parted.revert(added, "main") == made == parted.head("main"), "nothing is left of it"

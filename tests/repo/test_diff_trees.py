@@ -75,8 +75,8 @@ def test_ids_of_shards_that_came_and_went() -> None:
     objects = Objects(MemoryStore())
     a, b, c, d = (raw_part(objects, [name, name * 2]) for name in "abcd")
     base = state_of(objects, [a])
-    before = of_parts(objects, base, [(1, a), (2, b), (3, c), (4, a)])
-    after = of_parts(objects, base, [(1, a), (2, d), (3, b)])
+    before = of_parts(objects, base, [(1, c), (2, b), (3, a), (4, a)])
+    after = of_parts(objects, base, [(1, d), (5, a), (6, b)])
     gone = raw_state(objects, "gone")
     found = list(changed_records(objects, Tree({"t": before, "gone": gone}), Tree({"t": after})))
     ids = {part.shard: [f"{part.shard[:8]}-{row}" for row in range(2)] for part in (a, c, d)}

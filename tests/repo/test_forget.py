@@ -16,6 +16,7 @@ from pyfactory.repo.forgotten import missing_record, refuse_forgotten
 from pyfactory.repo.listing import Listing, digests_of
 from pyfactory.repo.operation import Change
 from pyfactory.repo.redaction import LAST, load_redaction, overlay_of
+from pyfactory.repo.refusal import list_refusals
 from pyfactory.repo.repository import Repository
 from pyfactory.repo.sweep import gc
 from pyfactory.repo.transaction import publish
@@ -122,6 +123,16 @@ def test_an_unknown_record_writes_nothing(repo: Repository, records: list[str]) 
     assert stored(repo) == before
 
 
+def test_what_stands_for_a_forgotten_record_is_not_forgotten_again(repo: Repository) -> None:
+    """Catches a redaction of the placeholder, whose key no record has: the proof could then never hold."""
+    forget(repo, ["doc-1"], "asked to", who="Ada")
+    before = stored(repo)
+    for dry_run in (False, True):
+        with pytest.raises(InvalidInputError, match="was forgotten already"):
+            forget(repo, ["doc-2", forgotten_id("doc-1")], "again", who="Ada", dry_run=dry_run)
+    assert stored(repo) == before
+
+
 def test_a_reason_is_needed(repo: Repository) -> None:
     before = stored(repo)
     with pytest.raises(InvalidInputError, match="reason"):
@@ -205,14 +216,18 @@ def test_a_replacement_may_not_be_a_shard_that_was_redacted(together: bool) -> N
 
 def test_imports_may_not_bring_it_back(repo: Repository) -> None:
     parts = [raw_part(repo.objects, [0, 1, 30])]
-    refuse_forgotten(repo, parts)
+    refuse_forgotten(repo, parts, "Eve", "import to raw")
     forget(repo, ["doc-1"], "a request", who="Ada")
     with pytest.raises(RefusedError, match="'doc-1' must not come back"):
-        refuse_forgotten(repo, parts)
-    refuse_forgotten(repo, [raw_part(repo.objects, [0, 31])])
+        refuse_forgotten(repo, parts, "Eve", "import to raw")
+    # Written down, but not by the id: that would keep what is to be forgotten. Catches both.
+    (refusal,) = list_refusals(repo, repo.view(), 9)
+    assert (refusal.who, refusal.what) == ("Eve", "import to raw")
+    assert refusal.details == {"records": [forgotten_id("doc-1")]} and "doc-1" not in str(refusal)
+    refuse_forgotten(repo, [raw_part(repo.objects, [0, 31])], "Eve", "import to raw")
     # The very shards that were redacted, stored once more. Catches: a look at what is read in their place.
     with pytest.raises(RefusedError, match="'doc-1' must not come back"):
-        refuse_forgotten(repo, [raw_part(repo.objects, range(7))])
+        refuse_forgotten(repo, [raw_part(repo.objects, range(7))], "Eve", "import to raw")
 
 
 def test_of_two_at_once_none_is_lost() -> None:
@@ -300,11 +315,12 @@ def test_where_keys_are_trusted_one_must_sign(repo: Repository, tmp_path: Path) 
     mine, foreign = Signer.generate(tmp_path / "mine"), Signer.generate(tmp_path / "foreign")
     keys = {"ada": mine.public}
     publish(repo.oplog, repo.view(), [Change(KEYS, None, repo.objects.put(encode(keys_value(keys))))], "Ada", "trust")
-    before = stored(repo)
+    before = everything(repo)
     for signer in (None, foreign):
         with pytest.raises(RefusedError, match="trusted key"):
-            forget(repo, ["doc-2"], "asked to", who="Ada", signer=signer)
-    assert stored(repo) == before
+            forget(repo, ["doc-2"], "asked to", who="Eve", signer=signer)
+    assert everything(repo) == before and LAST not in repo.view().refs
+    assert [(each.who, each.what) for each in list_refusals(repo, repo.view(), 9)] == [("Eve", "forget")] * 2
     forget(repo, ["doc-2"], "asked to", who="Ada", signer=mine)
     change = next(change for change in next(repo.operations()).changes if change.ref == LAST)
     assert signed_by(repo, change_statement(repo, change), keys) == "ada"

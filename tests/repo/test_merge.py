@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -132,6 +133,36 @@ def test_rows_merge_as_plain_mappings_do(base: Plain, more: Plain, others: Plain
         assert (decided.tree.tables["t"], decided.conflicts, decided.used) == (to_state(objects, expected), (), sides)
     else:
         assert (result.tree.tables["t"], result.conflicts) == (to_state(objects, expected), ())
+
+
+BATCHES = st.lists(st.integers(0, 4), max_size=4)
+
+
+@given(BATCHES, BATCHES, BATCHES)
+def test_the_same_import_on_both_sides_counts_once(base: list[int], ours: list[int], theirs: list[int]) -> None:
+    """Catches a batch that another append has moved to a later generation and that is taken for another one; and a
+    merge whose order depends on who is called ours, or that the next merge takes for a rewritten table."""
+    objects = Objects(MemoryStore())
+    parts = {label: (raw_part(objects, [f"{label} a"]), raw_part(objects, [f"{label} b"])) for label in range(6)}
+    start = state_of(objects, [fake(9)])
+    for label in base:
+        start = plus(objects, start, *parts[label])
+    one = two = start
+    for label in ours:
+        one = plus(objects, one, *parts[label])
+    for label in theirs:
+        two = plus(objects, two, *parts[label])
+    found = merged(objects, start, one, two).tree.tables["t"]
+    counted = Counter(entry.batch for entry in entries_of(objects, found))
+    sides = [Counter(entry.batch for entry in entries_of(objects, side)) for side in (one, two)]
+    if one != two:
+        assert counted == sides[0] | sides[1]
+    # Who merged the same before, and has gone on since, merges again.
+    later = [plus(objects, found, raw_part(objects, [who])) for who in ("ours", "theirs")]
+    for before in (one, two):
+        again = merged(objects, before, *later)
+        assert again.conflicts == ()
+        assert again.tree.tables["t"].rows == found.rows + 2
 
 
 def test_whole_tables_are_taken_unopened() -> None:

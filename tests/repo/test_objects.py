@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from repo_tables import made_by_import, made_by_job
 
 from pyfactory.core.canonical import decode, digest_of_value, encode
 from pyfactory.core.digest import Digest, digest_of
-from pyfactory.errors import CorruptError, NewerFormatError
+from pyfactory.errors import CorruptError, InvalidInputError, NewerFormatError
 from pyfactory.repo.objects import Commit, TableState, Tree, load_commit
 from pyfactory.store.content import Objects
 from pyfactory.store.memory import MemoryStore
@@ -37,9 +38,9 @@ STATE_BYTES = (
     + '","rows":3,"schema":[["tokens","large_list<item: uint16 not null>",false]],"shards":1,"tokens":40}'
 ).encode()
 TREE_BYTES = b'{"kind":"tree","tables":{"corpus":' + STATE_BYTES + b'},"v":1}'
-COMMIT = Commit(A, (B, C), "Ada", "2026-01-02T03:04:05Z", "größer ✓", {"kind": "job", "job": B})
+COMMIT = Commit(A, (B, C), "Ada", "2026-01-02T03:04:05Z", "größer ✓", {"kind": "other", "job": B})
 COMMIT_BYTES = (
-    '{"author":"Ada","gates":[],"kind":"commit","made_by":{"job":"' + B + '","kind":"job"},"message":"größer ✓",'
+    '{"author":"Ada","gates":[],"kind":"commit","made_by":{"job":"' + B + '","kind":"other"},"message":"größer ✓",'
     '"parents":["' + B + '","' + C + '"],"time":"2026-01-02T03:04:05Z","tree":"' + A + '","v":1}'
 ).encode()
 FIRST = Commit(A, (), "", "2026-01-02T03:04:05Z", "")
@@ -117,6 +118,65 @@ def test_a_commit_without_a_field_is_corrupt(name: str) -> None:
     del value[name]
     with pytest.raises(CorruptError):
         Commit.from_value(value, "x")
+
+
+MERGE = {"kind": "merge", "asked": "exp", "resolved": "branch/exp", "commit": A, "base": None, "choices": {"t": "ours"}}
+USED = {"asked": "v1", "resolved": "tag/v1", "commit": A, "table": "t", "version": B}
+SAID: list[dict[str, Any]] = [
+    made_by_import("raw", A),
+    made_by_import("raw", A, B) | {"tokens": 5, "dataset": {"builder": "x"}},
+    made_by_job("corpus", A, B),
+    MERGE,
+    {"kind": "revert", "commit": A, "parent": B},
+    {"kind": "commit", "took": [USED], "removed": ["u"]},
+]
+VERDICT = {"gate": "pii", "table": "raw", "passed": True, "reason": "none", "code": "pii/1:ab", "evidence": ["a"]}
+VERDICT |= {"found": {"rows": 3}, "threshold": {"max_share": "0.1"}}
+
+
+def is_refused(**wrong: Any) -> None:
+    """Both ways: it cannot be written, and stored it cannot be read."""
+    with pytest.raises(InvalidInputError, match="no commit can hold this"):
+        replace(COMMIT, **wrong)
+    with pytest.raises(CorruptError, match="the commit: "):
+        Commit.from_value(COMMIT.to_value() | wrong, "the commit")
+
+
+@pytest.mark.parametrize("said", SAID, ids=lambda said: said["kind"])
+def test_what_a_commit_says_of_its_making_is_whole(said: dict[str, Any]) -> None:
+    """Catches a field that is not looked at: whoever shows or traces the commit would stumble over it."""
+    commit = replace(COMMIT, made_by=said, gates=(VERDICT,))
+    assert Commit.from_value(decode(encode(commit.to_value()), "x"), "x") == commit
+    replace(commit, made_by={**said, "more": 1})
+    for name in said:
+        if name not in ("tokens", "dataset"):
+            is_refused(made_by={key: value for key, value in said.items() if key != name})
+        for wrong in (None, 1.5, [1]):
+            if wrong is not None or name not in ("skipped_list", "base", "parent"):
+                is_refused(made_by={**said, name: wrong})
+    for name in ("inputs", "took"):
+        for missing in USED if said.get(name) else ():
+            (used,) = said[name]
+            is_refused(made_by={**said, name: [{key: used[key] for key in used if key != missing}]})
+    for missing in said["steps"][0] if said.get("steps") else ():
+        (step,) = said["steps"]
+        is_refused(made_by={**said, "steps": [{key: step[key] for key in step if key != missing}]})
+
+
+def test_a_maker_that_nobody_knows_has_a_kind() -> None:
+    assert replace(COMMIT, made_by={"kind": "another program", "x": 1}).made_by
+    for wrong in ({}, {"kind": 1}, {"kind": ["import"]}, {"job": A}):
+        is_refused(made_by=wrong)
+
+
+def test_verdicts_are_whole() -> None:
+    """Catches a commit that cannot be shown."""
+    for name in VERDICT:
+        is_refused(gates=[{key: value for key, value in VERDICT.items() if key != name}])
+        is_refused(gates=[VERDICT, {**VERDICT, name: 1}])
+    is_refused(gates=[{**VERDICT, "more": 1}])
+    is_refused(gates=[{**VERDICT, "evidence": [1]}])
+    is_refused(gates=[{**VERDICT, "found": {"x": None}}])
 
 
 STATE_WRONG: list[tuple[str, Any]] = [

@@ -102,7 +102,7 @@ def test_the_first_commit_makes_main(repository: Repository) -> None:
     with pytest.raises(NotFoundError, match="main has no commit yet"):
         repository.resolve()
     state = raw_state(repository.objects, "one")
-    made_by = {"kind": "import", "table": "corpus"}
+    made_by = {"kind": "other", "table": "corpus"}
     result = repository.commit({"corpus": state}, message="first\nwith details", author="Ada", made_by=made_by)
     assert result.created
     assert repository.branches() == {"main": result.digest} and repository.head() == result.digest
@@ -220,7 +220,7 @@ def test_texts_and_names_are_checked_before_anything_is_written(repository: Repo
     for attempt in (
         lambda: repository.commit({"corpus": state}, message="\udcff"),
         lambda: repository.commit({"corpus": state}, message="", author="\udcff"),
-        lambda: repository.commit({"corpus": state}, message="", made_by={"file": "\udcff"}),
+        lambda: repository.commit({"corpus": state}, message="", made_by={"kind": "other", "file": "\udcff"}),
         lambda: repository.commit({"corpus": replace(state, attributes={"x": "\udcff"})}, message=""),
         lambda: repository.commit({"a/b": state}, message=""),
         lambda: repository.commit({"corpus": state}, "a b", message=""),
@@ -231,6 +231,14 @@ def test_texts_and_names_are_checked_before_anything_is_written(repository: Repo
         with pytest.raises(InvalidInputError):
             attempt()
     assert len(list(repository.store.list(""))) == written
+
+
+@pytest.mark.parametrize("made_by", [{"kind": "import"}, {"kind": "job"}, {"nokind": 1}, {"kind": ["x"]}])
+def test_what_nobody_could_read_is_not_committed(repository: Repository, made_by: dict[str, object]) -> None:
+    """Catches a commit after which `show`, `trace` and the next import fail."""
+    with pytest.raises(InvalidInputError, match="no commit can hold this: what made it"):
+        repository.commit({"corpus": raw_state(repository.objects, "one")}, message="", made_by=made_by)
+    assert repository.view().n == 0
 
 
 def test_objects_are_stored_before_the_entry_that_needs_them() -> None:

@@ -125,7 +125,7 @@ def test_what_a_run_consumed_stays_for_ever() -> None:
 
 def test_the_input_of_a_kept_commit_stays() -> None:
     place, model, made = build()
-    made_by = {"kind": "job", "inputs": [{"commit": made["gone"]}]}
+    made_by = {"kind": "other", "inputs": [{"commit": made["gone"]}]}
     kept = replace(load_commit(place.objects, made["first"], "main"), made_by=made_by)
     commit = place.objects.put(encode(kept.to_value()))
     place.move("branch/main", commit, NOW)

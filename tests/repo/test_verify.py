@@ -35,12 +35,14 @@ def build() -> tuple[Repository, Role]:
     raw, twin = state_of(objects, [shared, own]), state_of(objects, [shared])
     tokens = state_of(objects, [token_part(objects, [[1, 2], [3]])], width=2, artifact=b"a tokenizer")
     sources, skipped, job = (objects.put(encode([name])) for name in ("sources", "skipped", "job"))
-    imported = {"kind": "import", "table": "raw", "sources": sources, "skipped_list": skipped}
+    imported = {"kind": "other", "table": "raw", "sources": sources, "skipped_list": skipped}
     first = repository.commit({"raw": raw}, message="import", made_by=imported).digest
     repository.branch("dev")
-    built = {"kind": "job", "job": job, "output": "tokens"}
+    built = {"kind": "other", "job": job, "output": "tokens"}
     second = repository.commit({"tokens": tokens}, message="build", made_by=built).digest
-    third = repository.commit({"twin": twin}, "dev", message="twin", made_by={"skipped_list": None}).digest
+    third = repository.commit(
+        {"twin": twin}, "dev", message="twin", made_by={"kind": "other", "skipped_list": None}
+    ).digest
     repository.tag("v1")
     needs: Role = {digest: () for commit in (first, second, third) for digest in (commit, repository.load(commit).tree)}
     needs |= {digest: ("raw",) for digest in (sources, skipped, own.shard, own.side, raw.manifest)}

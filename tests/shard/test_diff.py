@@ -126,20 +126,31 @@ def test_leaves_that_overlap_are_corrupt() -> None:
 
 
 def test_a_tree_that_names_a_node_again_and_again_is_corrupt_soon() -> None:
-    """Sixty levels, each naming the one below twice: 2^60 leaves to whoever does not look."""
+    """Twenty levels of twelve nodes that lead to each other's children: 600,000 nodes to whoever does not look."""
     objects = Watched()
-    digest = write_manifest(objects, [Entry(1, NO_DIGEST, 0, Part(NO_DIGEST, NO_DIGEST, 0, 0, 0))])
-    late, total = write_manifest(objects, [Entry(2, NO_DIGEST, 0, Part(NO_DIGEST, NO_DIGEST, 0, 0, 0))]), 1
-    for level in range(1, 60):
-        pair = [(1, digest, total), (2, late, total)]
+    part = Part(OPEN, NO_DIGEST, 0, 0, 0)
+    below = [(write_manifest(objects, [Entry(key, NO_DIGEST, 0, part)]), 1) for key in range(12)]
+    for level in range(1, 20):
         nodes = []
-        for first in (pair, [pair[1], (3, late, total)]):
-            content = struct.pack("<8sII", b"PFNODE01", level, 2)
-            for generation, child, shards in first:
-                content += struct.pack("<Q32sQ32sQQQQ", generation, bytes(32), 0, bytes.fromhex(child), shards, 0, 0, 0)
-            nodes.append(objects.put(content))
-        (digest, late), total = nodes, 2 * total
+        for key in range(12):
+            children = [(each, *below[each]) for each in range(key, min(key + 2, 12))]
+            content = struct.pack("<8sII", b"PFNODE01", level, len(children))
+            for first, child, shards in children:
+                content += struct.pack("<Q32sQ32sQQQQ", first, bytes(32), 0, bytes.fromhex(child), shards, 0, 0, 0)
+            nodes.append((objects.put(content), sum(shards for _, _, shards in children)))
+        below = nodes
     objects.read.clear()
-    with pytest.raises(CorruptError):
-        list(diff_manifests(objects, None, digest))
-    assert len(objects.read) < 200
+    with pytest.raises(CorruptError, match="nodes that do not ascend"):
+        list(diff_manifests(objects, None, below[0][0]))
+    assert len(objects.read) < 10
+
+
+def test_subtrees_that_are_equal_are_skipped_at_every_level() -> None:
+    """Catches walking down to the leaves before comparing names: here that would read hundreds of nodes."""
+    objects = Watched()
+    found = new_batch(some_parts(3000), 1)
+    before = write_tree(objects, found, 4, 2)
+    after = write_tree(objects, found[:1500] + found[1501:], 4, 2)
+    objects.read.clear()
+    assert [each.after for each in diff_manifests(objects, before, after)] == [None]
+    assert len(objects.read) <= 80 < len(set(Manifest(objects, before).nodes())) // 5

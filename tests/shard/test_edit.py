@@ -13,6 +13,7 @@ from pyfactory.errors import CorruptError, InternalError
 from pyfactory.shard.diff import Difference, diff_manifests
 from pyfactory.shard.edit import edit_manifest, edit_tree
 from pyfactory.shard.manifest import Entry, Manifest, new_batch, write_manifest
+from pyfactory.shard.node import SHARDS
 from pyfactory.shard.nodes import Nodes
 from pyfactory.shard.tree import write_tree
 from pyfactory.store.content import Objects
@@ -71,6 +72,27 @@ def test_each_single_change_of_a_table(means: tuple[int, int], content: int | No
         check(table, {other: value for other, value in table.items() if other != key}, means)
         check(table, table | {(1, 0, key[2] + 1): 7}, means)
         check(table, table | {key: 9}, means)
+
+
+@pytest.mark.parametrize("kept", [0, 1, -1])
+def test_nothing_but_one_node_is_left(kept: int) -> None:
+    """It becomes the root, or what is below it does, and nothing is written: catches looking for it in the wrong place,
+    and inner nodes of one record above it."""
+    objects = Objects(MemoryStore())
+    found = new_batch(some_parts(300), 1)
+    before = write_tree(objects, found, 4, 2)
+    depth = 0
+    while (root := Nodes(objects).root(before)).level:
+        starts = root.starts[SHARDS].tolist()
+        index = range(len(starts) - 1)[kept]
+        left = found[starts[index] : starts[index + 1]]
+        gone = [Difference(key_of(entry), entry, None) for entry in found if entry not in left]
+        there = stored(objects)
+        after = edit_tree(Nodes(objects), before, gone, 4, 2)
+        assert stored(objects) == there
+        assert after == write_tree(objects, left, 4, 2)
+        before, found, depth = after, left, depth + 1
+    assert depth >= 3
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pyfactory.errors import InvalidInputError
 from pyfactory.shard.importers.rows import Bad, RowBuilder, Rows
-from pyfactory.shard.importers.selection import MAX_ID_BYTES, Selection, near
+from pyfactory.shard.importers.selection import MAX_ID_BYTES, RESERVED_ID, Selection, near
 from pyfactory.shard.importers.streams import DamagedStreamError, RawFile, Read, refuse_changed, unpacked
 
 __all__ = ["read_jsonl"]
@@ -190,6 +190,8 @@ def _record_id(value: object, name: str) -> str:
         raise _Fault(f"id field {name!r} is empty")
     if len(value) > MAX_ID_BYTES // 4 and len(value.encode()) > MAX_ID_BYTES:
         raise _Fault(f"the id in field {name!r} is longer than {MAX_ID_BYTES} bytes")
+    if value.startswith(RESERVED_ID):
+        raise _Fault(f"the id in field {name!r} begins with {RESERVED_ID!r}, as only those of forgotten records do")
     return value
 
 

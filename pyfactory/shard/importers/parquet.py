@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyfactory.core.durable import translate_os_error
 from pyfactory.errors import InvalidInputError, PyfactoryError
 from pyfactory.shard.importers.rows import Bad, Rows, row_bytes
-from pyfactory.shard.importers.selection import MAX_ID_BYTES, STRINGS, Column, Selection, near
+from pyfactory.shard.importers.selection import MAX_ID_BYTES, RESERVED_ID, STRINGS, Column, Selection, near
 
 __all__ = ["check_columns", "check_parquet", "parquet_schema", "read_parquet", "rows_of_batch"]
 
@@ -161,6 +161,8 @@ class _Batch:
         self._reject(ids.is_null(), f"no id in field {name!r}")
         self._reject(pc.equal(length, 0), f"id field {name!r} is empty")
         self._reject(pc.greater(length, MAX_ID_BYTES), f"the id in field {name!r} is longer than {MAX_ID_BYTES} bytes")
+        reserved = f"the id in field {name!r} begins with {RESERVED_ID!r}, as only those of forgotten records do"
+        self._reject(pc.starts_with(ids, pattern=RESERVED_ID).fill_null(False), reserved)
 
     def _reject(self, bad: pa.BooleanArray, reason: str) -> None:
         rows: NDArray[np.int64] = np.flatnonzero(bad.to_numpy(zero_copy_only=False))

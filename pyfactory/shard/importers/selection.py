@@ -9,6 +9,7 @@ from difflib import get_close_matches
 import pyarrow as pa
 
 from pyfactory.errors import InvalidInputError
+from pyfactory.shard.blank import FORGOTTEN
 from pyfactory.shard.importers.sources import Format, SourceFile
 from pyfactory.shard.layout import TEXT, raw_schema
 
@@ -17,6 +18,7 @@ __all__ = [
     "MAX_ID_BYTES",
     "MAX_RECORD_BYTES",
     "PATH",
+    "RESERVED_ID",
     "STRINGS",
     "Column",
     "Selection",
@@ -44,6 +46,9 @@ MAX_RECORD_BYTES = 256 << 20
 
 MAX_ID_BYTES = 4096
 """A longer record id is a bad record."""
+
+RESERVED_ID = FORGOTTEN
+"""A record id that starts so is a bad record: it stands in place of the id of a forgotten one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyfactory.shard.importers.rows import Bad, RowBuilder
-from pyfactory.shard.importers.selection import Selection
+from pyfactory.shard.importers.selection import RESERVED_ID, Selection
 from pyfactory.shard.importers.streams import RawFile
 
 __all__ = ["read_document"]
@@ -23,6 +23,8 @@ def read_document(raw: RawFile, file: int, selection: Selection, rows: RowBuilde
     """
     content = _content(raw, selection.max_record_bytes)
     reason = _reason(content, selection.max_record_bytes)
+    if selection.id is not None and raw.source.member.startswith(RESERVED_ID):
+        reason = f"its path begins with {RESERVED_ID!r}, as only the ids of forgotten records do"
     if content is None or reason:
         rows.bad.append(Bad(file, 1, reason))
         return

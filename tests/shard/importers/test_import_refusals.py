@@ -33,6 +33,21 @@ def test_the_first_bad_record_ends_the_import(objects: Objects, raw: Path) -> No
         import_sources(objects, [raw / "c.txt"])
 
 
+def test_ids_that_stand_for_forgotten_records_are_bad(objects: Objects, raw: Path) -> None:
+    """Catches a reader that takes them: such a row would pass for a forgotten one, and the proof would fail on it."""
+    records = [{"text": "x", "key": "a"}, {"text": "y", "key": "forgotten:" + "0" * 32}, {"text": "z", "key": "b"}]
+    for name in ("a.jsonl", "b.parquet"):
+        path = write_records(raw / name, records)
+        with pytest.raises(BadRecordError, match=rf"{name}:2: the id in field 'key' begins with 'forgotten:'"):
+            import_sources(objects, [path], id="key")
+        assert import_sources(objects, [path], id="key", on_bad_record="skip").records == 2
+    document = raw / "forgotten:c.txt"
+    document.write_bytes(b"text")
+    with pytest.raises(BadRecordError, match=r"c\.txt:1: its path begins with 'forgotten:'"):
+        import_sources(objects, [document], id="path")
+    assert import_sources(objects, [document]).records == 1
+
+
 @pytest.mark.parametrize("workers", [1, 3, 8])
 def test_the_error_is_the_one_of_the_first_file(raw: Path, workers: int) -> None:
     """However fast the later tasks fail: an error that depends on timing cannot be mended one by one."""
