@@ -69,7 +69,7 @@ def test_what_was_taken_back_is_said(merged: Repository, tmp_path: Path) -> None
 
 def test_a_taken_table_leads_to_where_it_was_made(merged: Repository, tmp_path: Path) -> None:
     """Catches a lineage that follows the branch which took the table instead."""
-    merged.branch("apart", list(merged.log())[-1].digest)
+    merged.branch("apart", next(commit.digest for commit in merged.log() if not commit.parents))
     imported(merged, tmp_path, "eve", "apart", 4)
     take_tables(merged, ["raw@apart"], branch="main")
     pf.build(merged, write_job(tmp_path / "job.yaml"))

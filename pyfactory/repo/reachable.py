@@ -4,6 +4,7 @@
                       |-> what made them: sources, job, the commits that a job read
                       `-> artifacts of the tables
     rule, keys, redaction, refusal -> the object, also of earlier operations: they are the record of who allowed what
+      `-> evaluation sets that gates of a rule need, also of earlier rules: whoever goes back to one finds them
 
 A shard that a redaction replaces is not reachable, its replacement is. A digest costs 32 bytes; nodes and commits,
 which are visited once, cost about 150.
@@ -25,6 +26,7 @@ from pyfactory.repo.listing import EMPTY, WIDTH, Digests, DigestSet, contains, d
 from pyfactory.repo.names import BRANCH, TAG
 from pyfactory.repo.objects import Commit, Tree
 from pyfactory.repo.operation import View, utc_moment
+from pyfactory.repo.rules import RULE
 from pyfactory.shard.node import parse_node
 from pyfactory.store.base import Store
 from pyfactory.store.content import Objects
@@ -124,6 +126,7 @@ class Reachable:
         self._found = {kind: DigestSet() for kind in KINDS}
         self._commits: set[bytes] = set()
         self._trees: set[bytes] = set()
+        self._documents: set[Digest] = set()
         self._nodes: set[bytes] = set()
         self._runs: set[str] = set()
         self._history = -1  # the log entry up to which the history is marked
@@ -141,7 +144,7 @@ class Reachable:
             elif ref.startswith(GC):
                 self.keep([digest])
             else:
-                self._mark_document(digest)
+                self._mark_document(ref, digest, ref)
 
     def mark_history(self, home: Home, view: View, since: datetime) -> None:
         """Mark what operations after a moment moved from and to, so that they can be undone, and the record for ever.
@@ -156,6 +159,8 @@ class Reachable:
                 named = [digest for digest in (change.old, change.new) if digest is not None]
                 if not change.ref.startswith((BRANCH, TAG, GC)):
                     self.keep(named)
+                    for digest in named if change.ref.startswith(RULE) else ():
+                        self._mark_document(change.ref, digest)
                 elif young and not change.ref.startswith(GC):
                     self._noted += named
         self._history = view.n
@@ -193,9 +198,10 @@ class Reachable:
                 self._found["artifacts"].add(named)
             self._mark_tree(commit.tree, named_by and what)
             waiting += commit.parents
-            inputs = made_by.get("inputs")
-            for used in inputs if isinstance(inputs, list) else ():
-                self._note_commit(used.get("commit") if isinstance(used, dict) else None)
+            for name in ("inputs", "took"):
+                used = made_by.get(name)
+                for each in used if isinstance(used, list) else ():
+                    self._note_commit(each.get("commit") if isinstance(each, dict) else None)
 
     def mark_manifest(self, root: Digest, named_by: str = "") -> None:
         """Mark the nodes, shards and sides of a manifest; see `mark_commit`."""
@@ -253,12 +259,15 @@ class Reachable:
                 self._found["artifacts"].add(artifact)
             self.mark_manifest(state.manifest, named_by and f"table {table!r} of {what}")
 
-    def _mark_document(self, digest: Digest) -> None:
-        """Mark an object of the rules and what it names directly."""
+    def _mark_document(self, ref: str, digest: Digest, named_by: str = "") -> None:
+        """Mark an object of the rules and what it names directly; see `mark_commit`."""
         self.keep([digest])
-        content = self._get(digest, "a ref")
-        if content is not None and content[:1] == b"{" and len(content) <= _LONGEST_DOCUMENT:
-            self.keep(digests_in(decode(content, f"object {digest}")))
+        content = None if digest in self._documents else self._get(digest, named_by)
+        if content is None:
+            return
+        self._documents.add(digest)
+        if ref.startswith(RULE) or (content[:1] == b"{" and len(content) <= _LONGEST_DOCUMENT):
+            self.keep(digests_in(decode(content, f"object {digest} of {ref}")))
 
     def _note_commit(self, commit: object) -> None:
         if isinstance(commit, str) and "=" not in commit:

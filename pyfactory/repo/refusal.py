@@ -1,7 +1,7 @@
 """Refusals: what the rules did not allow is written down, so that the log shows attempts as well as deeds.
 
 A refusal is an object and one entry of the log, which moves `refusal/last` to it; the entry says who, when and why for
-ever, the object holds the details as long as a sweep leaves it.
+ever, and sweeps leave the object with the details.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pyfactory.repo.fields import read_versioned
 from pyfactory.repo.format import check_writable, read_format
 from pyfactory.repo.home import Home
 from pyfactory.repo.operation import Change, View, utc_now
+from pyfactory.repo.swept import check_not_swept, sweep_guards
 from pyfactory.repo.transaction import publish
 
 __all__ = ["LAST_REFUSAL", "Refusal", "list_refusals", "record_refusal", "refuse"]
@@ -85,8 +86,10 @@ def record_refusal(home: Home, who: str, what: str, why: str, details: Mapping[s
             # The number of the view makes each refusal an object of its own, also two of the same second.
             value = {"details": dict(details), "kind": "refusal", "time": utc_now(), "v": 1, "view": view.n}
             digest = home.objects.put(encode({**value, "what": what, "who": who, "why": why}))
-            with suppress(ConflictError):  # somebody else was refused at the same moment
-                publish(home.oplog, view, [Change(LAST_REFUSAL, view.refs.get(LAST_REFUSAL), digest)], who, reason)
+            with suppress(ConflictError):  # somebody else was refused at the same moment, or a sweep took the object
+                check_not_swept(home, view, [digest])
+                change = Change(LAST_REFUSAL, view.refs.get(LAST_REFUSAL), digest)
+                publish(home.oplog, view, [change], who, reason, guards=sweep_guards(view))
                 return digest
     return None
 

@@ -1,7 +1,7 @@
 """Rules: what a commit must satisfy before a branch may name it, and whose signatures count.
 
-Rules are refs like branches (`rule/branch/main`, `rule/keys`), so the log tells who changed them, when and why, and
-any operation on them can be undone. They bind every writer of this version and later ones; whoever may write to the
+Rules are refs like branches (`rule/branch/main`, `rule/keys`), so the log tells who changed them, when and why; `undo`
+is for branches and leaves them alone. They bind every writer of this version and later ones; whoever may write to the
 store itself can go around them, which `verify --signatures` shows afterwards.
 """
 

@@ -7,10 +7,10 @@ repository can be put in again, and a key that is distrusted meanwhile signs not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pyfactory.core.canonical import Value, encode
-from pyfactory.core.digest import digest_of
+from pyfactory.core.digest import Digest, digest_of
 from pyfactory.errors import ConflictError, InternalError, InvalidInputError, NotFoundError
 from pyfactory.repo.format import check_writable, read_format, require_feature
 from pyfactory.repo.home import Home
@@ -56,10 +56,9 @@ def set_rule(
         UnavailableError, UnknownOutcomeError: See `transaction.publish`.
     """
     check_ref_name(branch, "branch")
-    for gate in () if rule is None else rule.gates:
-        _check_gate(home, gate)
+    needed = [digest for gate in (() if rule is None else rule.gates) for digest in _needed(home, gate)]
     what = f"remove the rule of {branch}" if rule is None else f"set the rule of {branch}"
-    return _set(home, RULE + branch, None if rule is None else rule.to_value(), (who, what, why), signer, view)
+    return _set(home, RULE + branch, None if rule is None else rule.to_value(), (who, what, why), signer, view, needed)
 
 
 def set_keys(home: Home, keys: Mapping[str, str], who: str, why: str = "", signer: Signer | None = None) -> bool:
@@ -99,7 +98,15 @@ def distrust_key(home: Home, name: str, who: str, why: str = "", signer: Signer 
 
 
 def publish_signed(
-    home: Home, view: View, changes: Iterable[Change], who: str, what: str, why: str, signer: Signer | None
+    home: Home,
+    view: View,
+    changes: Iterable[Change],
+    who: str,
+    what: str,
+    why: str,
+    signer: Signer | None,
+    contents: Sequence[bytes] = (),
+    needed: Sequence[Digest] = (),
 ) -> View:
     """Move refs that need the signature of a trusted key as soon as there is one, all at once or none.
 
@@ -111,17 +118,24 @@ def publish_signed(
         what: What it does, in a few words, such as `set the rule of main`.
         why: Why; "" leaves `what` to speak for itself.
         signer: The key.
+        contents: Objects that the changes name, which are stored here.
+        needed: Further objects that must be there.
 
     Raises:
+        InvalidInputError: The repository is of an older format, which knows no rules.
         RefusedError: Keys are trusted and the signer has none of them; the refusal is in the log.
-        ConflictError: A ref was moved meanwhile. Nothing was published.
+        ConflictError: A ref was moved meanwhile, or a sweep deletes what is needed. Nothing was published.
         UnavailableError, UnknownOutcomeError: See `transaction.publish`.
     """
     ordered = tuple(changes)
     for _ in range(_TRIES):
         check_expected(home.oplog, view, ordered)
         _check_signer(home, view, ordered, who, what, signer)
-        check_not_swept(home, view, [change.new for change in ordered if change.new is not None])
+        require_feature(home, "rules")
+        # Stored after the view, which is what is published behind: a sweep that begins later is another entry.
+        stored = [home.objects.put(content) for content in contents]
+        named = [change.new for change in ordered if change.new is not None]
+        check_not_swept(home, view, {*stored, *named, *needed})
         for change in ordered if signer is not None else ():
             sign(home, rule_statement(home, change, view.digest), signer)  # type: ignore[arg-type]
         try:
@@ -138,22 +152,19 @@ def _set(
     told: tuple[str, str, str],
     signer: Signer | None,
     view: View | None = None,
+    needed: Sequence[Digest] = (),
 ) -> bool:
     """Let a ref name a value, or nothing; `told` is who, what and why."""
     who, what, why = told
     check_text(who, "author")
     check_text(why, "message")
     check_writable(home.url, read_format(home.store))
-    require_feature(home, "rules")
     content = None if value is None else encode(value)
     view = view or home.view()
     change = Change(ref, view.refs.get(ref), None if content is None else digest_of(content))
     if change.old == change.new:
         return False
-    _check_signer(home, view, [change], who, what, signer)  # before anything is stored
-    if content is not None:
-        home.objects.put(content)
-    publish_signed(home, view, [change], who, what, why, signer)
+    publish_signed(home, view, [change], who, what, why, signer, () if content is None else (content,), needed)
     return True
 
 
@@ -183,9 +194,9 @@ def _check_keys(keys: Mapping[str, str]) -> None:
             raise InvalidInputError(f"the keys {name} and {names[public]} are the same", hint="give it one name")
 
 
-def _check_gate(home: Home, gate: GateRule) -> None:
-    """Raise InvalidInputError unless a gate can be made from its rule and what it needs is there."""
-    from pyfactory.repo.gates.open import make_gate, objects_of
+def _needed(home: Home, gate: GateRule) -> tuple[Digest, ...]:
+    """Return the objects that a gate needs; InvalidInputError unless it can be made and has what it needs."""
+    from pyfactory.repo.gates.open import load_needed
 
     if gate.table != "*":
         check_table_name(gate.table)
@@ -194,8 +205,8 @@ def _check_gate(home: Home, gate: GateRule) -> None:
     except InternalError as error:
         hint = "options are numbers, texts, true, false and lists of texts; fractions are texts such as 0.05"
         raise InvalidInputError(f"gate {gate.gate}: {error.message}", hint=hint) from error
-    make_gate(gate)
-    for needed in objects_of(gate):
-        if not home.objects.exists(needed):
-            hint = "pyfactory gate add-set REPO NAME FILE stores one and prints its digest"
-            raise InvalidInputError(f"gate {gate.gate}: {home.url} has no evaluation set {needed}", hint=hint)
+    try:
+        return load_needed(home.objects, gate)
+    except NotFoundError as error:
+        hint = "pyfactory gate add-set REPO NAME FILE stores one and prints its digest"
+        raise InvalidInputError(f"gate {gate.gate}: {home.url}: {error.message}", hint=hint) from error

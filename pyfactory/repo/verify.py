@@ -2,7 +2,7 @@
 
     log -> commits -> trees -> tables -> manifest nodes -> shards and their sides
         |             `-> what made them (sources, job)    `-> artifacts
-        `-> rules, keys, redactions, refusals, lists of sweeps
+        `-> rules, keys, redactions, refusals, lists of sweeps; evaluation sets that the rules in force need
     runs -> their entries, and the commits that they consumed        completion marks
 
 It goes on after a problem. Objects that tables share are read for the first; if one is damaged, a second look over the
@@ -28,7 +28,7 @@ from pyfactory.repo.reachable import GC, REDACTION
 from pyfactory.repo.scrub import Sample, Scrub, Tally, Verified
 from pyfactory.repo.verify_history import Counting, History
 from pyfactory.repo.verify_log import LogCheck
-from pyfactory.repo.verify_rest import check_documents, check_marks, check_runs
+from pyfactory.repo.verify_rest import check_documents, check_marks, check_rules, check_runs
 from pyfactory.repo.verify_tables import Tables, named_by
 from pyfactory.store.content import Objects
 
@@ -88,6 +88,7 @@ def verify(
             verified.finish()
     listed = {digest: ref for ref, digest in chain.refs().items() if ref.startswith(GC)}
     check_documents(home, objects, findings, chain.documents | listed)
+    check_rules(home, objects, findings, chain.refs())
     check_marks(home.store, advice)
     _attribute(home, history, findings)
     for check in checks:

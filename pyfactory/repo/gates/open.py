@@ -13,8 +13,9 @@ from pyfactory.repo.gates.base import Gate
 from pyfactory.repo.gates.options import take_options
 from pyfactory.repo.names import suggestion
 from pyfactory.repo.rules import GateRule
+from pyfactory.store.content import Objects
 
-__all__ = ["GATES", "gate_class", "make_gate", "objects_of"]
+__all__ = ["GATES", "gate_class", "load_needed", "make_gate", "objects_of"]
 
 _CLASSES = {
     "contamination": ("contamination", "Contamination"),
@@ -81,3 +82,21 @@ def objects_of(rule: GateRule) -> tuple[Digest, ...]:
     from pyfactory.repo.gates.contamination import digests_in_options
 
     return digests_in_options(rule.options)
+
+
+def load_needed(objects: Objects, rule: GateRule) -> tuple[Digest, ...]:
+    """Read the objects of the repository that a gate needs, as it would itself, and return them.
+
+    Raises:
+        NotFoundError: One is not there.
+        InvalidInputError: It does not suit the gate, or the rule is none; see `make_gate`.
+        CorruptError: It is damaged, or not what the gate needs.
+    """
+    gate = make_gate(rule)
+    if not (needed := objects_of(rule)):
+        return ()
+    from pyfactory.repo.gates.contamination import Contamination
+
+    if isinstance(gate, Contamination):
+        gate.load_sets(objects)
+    return needed
