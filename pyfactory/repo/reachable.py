@@ -198,10 +198,9 @@ class Reachable:
                 self._found["artifacts"].add(named)
             self._mark_tree(commit.tree, named_by and what)
             waiting += commit.parents
-            for name in ("inputs", "took"):
-                used = made_by.get(name)
-                for each in used if isinstance(used, list) else ():
-                    self._note_commit(each.get("commit") if isinstance(each, dict) else None)
+            for source in (made_by.get("inputs"), made_by.get("took")):
+                for used in source if isinstance(source, list) else ():
+                    self._note_commit(used.get("commit") if isinstance(used, dict) else None)
 
     def mark_manifest(self, root: Digest, named_by: str = "") -> None:
         """Mark the nodes, shards and sides of a manifest; see `mark_commit`."""
