@@ -145,7 +145,8 @@ class _Reading:
             case "bool" | "null" if text.lower() in _LITERALS:
                 return _LITERALS[text.lower()]
             case "float":
-                raise self._refusal(node, f"{text} is a number with a fraction, and none is taken", "write an integer")
+                hint = f"write an integer, or quote it ('{text}') where text is taken, as options of gates are"
+                raise self._refusal(node, f"{text} is a number with a fraction, and none is taken", hint)
             case "int":
                 raise self._refusal(
                     node, f"{text} is not a plain decimal integer", f"quote it ('{text}') if it is text"

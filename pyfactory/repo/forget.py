@@ -16,6 +16,7 @@ from pyfactory.errors import ConflictError, InvalidInputError
 from pyfactory.repo.forgotten import missing_record
 from pyfactory.repo.format import check_writable, read_format, require_feature
 from pyfactory.repo.home import Home
+from pyfactory.repo.leases import writing
 from pyfactory.repo.names import check_text
 from pyfactory.repo.operation import Change, View, utc_now
 from pyfactory.repo.records import keys_of
@@ -97,18 +98,30 @@ def forget(
         ConflictError: A sweep deletes what is needed, or others forget records all the time.
     """
     wanted = _checked(record_ids, reason, who)
+    if dry_run:
+        return _searched(home, wanted, (reason, who), signer, True, progress)
+    check_writable(home.url, read_format(home.store))
+    require_feature(home, "redactions")
+    with writing(home, f"forget by {who}", progress) as telling:
+        return _searched(home, wanted, (reason, who), signer, False, telling)
+
+
+def _searched(
+    home: Home, wanted: Sequence[str], told: tuple[str, str], signer: Signer | None, dry_run: bool, progress: Progress
+) -> Forgotten:
+    """Search and publish until nothing is found any more; `told` is reason and who."""
     done: list[_Step] = []
     for _ in range(_TRIES):
         view = home.view()
         if not dry_run:
             check_writable(home.url, read_format(home.store))
             require_feature(home, "redactions")
-            _check_signer(home, view, who, signer)
+            _check_signer(home, view, told[1], signer)
         found = find_everywhere(home, view, wanted, progress)
         _check_found(home, wanted if not done else [], found)
         if not found.sides:
             return _report(done, made=True)
-        step = _prepared(home, found, (reason, who), store=not dry_run, progress=progress)
+        step = _prepared(home, found, told, store=not dry_run, progress=progress)
         if dry_run:
             return _report([step], made=False)
         newer = _published(home, view, step.redaction, signer)

@@ -18,7 +18,7 @@ from pyfactory.repo.fields import read_versioned
 from pyfactory.repo.format import check_writable, read_format
 from pyfactory.repo.home import Home
 from pyfactory.repo.operation import Change, View, utc_now
-from pyfactory.repo.swept import check_not_swept, sweep_guards
+from pyfactory.repo.swept import sweep_guards
 from pyfactory.repo.transaction import publish
 
 __all__ = ["LAST_REFUSAL", "Refusal", "list_refusals", "record_refusal", "refuse"]
@@ -86,8 +86,7 @@ def record_refusal(home: Home, who: str, what: str, why: str, details: Mapping[s
             # The number of the view makes each refusal an object of its own, also two of the same second.
             value = {"details": dict(details), "kind": "refusal", "time": utc_now(), "v": 1, "view": view.n}
             digest = home.objects.put(encode({**value, "what": what, "who": who, "why": why}))
-            with suppress(ConflictError):  # somebody else was refused at the same moment, or a sweep took the object
-                check_not_swept(home, view, [digest])
+            with suppress(ConflictError):  # somebody else was refused at the same moment, or a sweep may have taken it
                 change = Change(LAST_REFUSAL, view.refs.get(LAST_REFUSAL), digest)
                 publish(home.oplog, view, [change], who, reason, guards=sweep_guards(view))
                 return digest

@@ -209,4 +209,5 @@ def _needed(home: Home, gate: GateRule) -> tuple[Digest, ...]:
         return load_needed(home.objects, gate)
     except NotFoundError as error:
         hint = "pyfactory gate add-set REPO NAME FILE stores one and prints its digest"
-        raise InvalidInputError(f"gate {gate.gate}: {home.url}: {error.message}", hint=hint) from error
+        what = f"gate {gate.gate} has no evaluation set: {home.url}: {error.message}"
+        raise InvalidInputError(what, hint=hint) from error

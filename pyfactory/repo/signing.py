@@ -194,7 +194,7 @@ def _parsed(content: bytes, password: bytes | None, path: str | Path) -> object 
     except TypeError:
         return None  # a password is needed; that one is given and not needed was tried before
     except UnsupportedAlgorithm as error:
-        hint = f"take the password away with ssh-keygen -p -f {path}, or store the key as PEM"
+        hint = f"pip install bcrypt opens an OpenSSH key with a password, or take that away: ssh-keygen -p -f {path}"
         raise InvalidInputError(f"{path}: this encryption or kind of key is not supported", hint=hint) from error
     except ValueError as error:  # its text is not repeated: nobody knows what it quotes
         if password is not None:

@@ -38,6 +38,7 @@ GRACE = timedelta(days=14)
 """How long something stays that nothing leads to any more, unless another period is asked for."""
 
 _TRIES = 10
+_LONGEST = timedelta(days=36500)
 _LEASE = timedelta(minutes=10)
 _FEW = 16  # lists of earlier sweeps that wait for other garbage before they are condemned
 
@@ -69,8 +70,8 @@ def gc(
         ConflictError: Another sweep is deleting, or the log moves too fast.
         InvalidInputError: The repository must be upgraded before.
     """
-    if grace < timedelta():
-        raise InvalidInputError(f"a grace period of {grace} is none", hint="give 0 or more days")
+    if not timedelta() <= grace <= _LONGEST:
+        raise InvalidInputError(f"a grace period of {grace} is none", hint=f"give 0 to {_LONGEST.days} days")
     moment = now or datetime.now(UTC)
     sweep = _Sweep(home, who, grace, moment, progress)
     if dry_run:

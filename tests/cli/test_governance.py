@@ -104,6 +104,9 @@ def test_rules_are_set_by_a_file(shell: Shell, repo: Path, tmp_path: Path) -> No
     assert f"{file}:1" in shell.refused(repo, "rule", "set", repo, "main", file)
     file.write_text("gates:\n  - gate: nulls\n    options: {max_nul: '0.5'}\n")
     assert "max_null" in shell.refused(repo, "rule", "set", repo, "main", file)
+    file.write_text("gates:\n  - gate: nulls\n    options: {max_null: 0.05}\n")
+    said = shell.refused(repo, "rule", "set", repo, "main", file)
+    assert f"{file}:3: 0.05 is a number with a fraction" in said and "quote it ('0.05')" in said
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ def test_gc_says_what_it_would_do_and_does_it(shell: Shell, place: Path) -> None
     assert "all is well" in shell.done("verify", place)
     ran = shell("gc", place, "--grace", "fortnight")
     assert ran.code == 1 and "14d, 36h or 0" in ran.err
+    ran = shell("gc", place, "--grace", "999999d")
+    assert ran.code == 1 and "36500 days" in ran.err, "longer than time itself"
     assert "freed 0 objects" in shell.done("gc", place, "--grace", "36h")
 
 

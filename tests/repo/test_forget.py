@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pyfactory.errors import ConflictError, InvalidInputError, NotFoundError, RefusedError
 from pyfactory.repo.forget import forget
 from pyfactory.repo.forgotten import missing_record, refuse_forgotten
+from pyfactory.repo.leases import all_leases
 from pyfactory.repo.listing import Listing, digests_of
 from pyfactory.repo.operation import Change
 from pyfactory.repo.redaction import LAST, load_redaction, overlay_of
@@ -304,6 +305,20 @@ def test_a_repository_of_an_older_format_is_upgraded_first(repo: Repository) -> 
     with pytest.raises(InvalidInputError, match="redactions"):
         forget(repo, ["doc-2"], "asked to", who="Ada")
     assert stored(repo) == before
+
+
+def test_a_writers_lease_is_held_while_it_works(repo: Repository) -> None:
+    """Catches a sweep that takes what was found or stored before the redaction names it."""
+    seen: list[tuple[str, str]] = []
+
+    def look(stage: str, done: int, total: int | None) -> None:
+        seen.extend((lease.purpose, lease.who) for lease in all_leases(repo))
+
+    forget(repo, ["doc-2"], "asked to", who="Ada", dry_run=True, progress=look)
+    assert seen == []
+    forget(repo, ["doc-2"], "asked to", who="Ada", progress=look)
+    assert set(seen) == {("writer", "forget by Ada")}
+    assert list(all_leases(repo)) == []
 
 
 def test_where_keys_are_trusted_one_must_sign(repo: Repository, tmp_path: Path) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from pyfactory.core.canonical import encode
 from pyfactory.core.digest import NO_DIGEST, Digest, digest_of
 from pyfactory.errors import NotFoundError
 from pyfactory.repo.forget import forget
+from pyfactory.repo.objects import Commit, Tree
+from pyfactory.repo.operation import Change
 from pyfactory.repo.proof import OUTSIDE, prove
 from pyfactory.repo.repository import Repository
+from pyfactory.repo.transaction import publish
 from pyfactory.shard.blank import forgotten_id
 from pyfactory.shard.manifest import Part
 from pyfactory.shard.memo import Result, encode_result, memo_key
@@ -68,11 +72,15 @@ def test_the_same_text_in_another_record_is_found(repo: Repository) -> None:
 
 
 def test_a_record_that_came_back_is_found(repo: Repository) -> None:
-    """Catches: a proof by content alone; this one came back with another text."""
+    """Catches: a proof by content alone; this one came back with another text, past all that forbids it."""
     part = raw_part(repo.objects, [50, 51])
     ids = make_side(open_ids("doc-2", "doc-51"))
     back = Part(part.shard, repo.objects.put(memoryview(ids)), 2, 0, part.nbytes)
-    repo.commit({"back": table_of(repo.objects, [back])}, message="it came back")
+    head = repo.head("main")
+    tree = repo.objects.put(encode(Tree({"back": table_of(repo.objects, [back])}).to_value()))
+    made = Commit(tree, (head,), "Eve", repo.load(head).time, "it came back")
+    forced = Change("branch/main", head, repo.objects.put(encode(made.to_value())))
+    publish(repo.oplog, repo.view(), [forced], "Eve", "it came back")
     assert messages(repo) == ["record 'doc-2' is in back"]
 
 

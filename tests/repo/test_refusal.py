@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
@@ -11,7 +12,9 @@ from pyfactory.errors import ReadOnlyError, RefusedError
 from pyfactory.repo.format import FORMAT_KEY
 from pyfactory.repo.refusal import LAST_REFUSAL, list_refusals, record_refusal, refuse
 from pyfactory.repo.repository import Repository
+from pyfactory.repo.sweep import gc
 from pyfactory.store.memory import MemoryStore
+from pyfactory.store.wrap import Faulty
 
 
 class Closed(MemoryStore):
@@ -23,6 +26,20 @@ class Closed(MemoryStore):
         if self.closed:
             raise ReadOnlyError(f"{key}: no permission")
         return super().create(key, content)  # type: ignore[arg-type]
+
+
+def test_a_sweep_does_not_take_a_refusal_before_its_entry(filled: Repository) -> None:
+    """Catches an entry that names what is gone, after which no sweep can mark what is needed."""
+
+    def sweep(number: int, method: str, key: str) -> None:
+        if method == "create" and key.startswith("log/"):
+            faulty.before = None
+            assert gc(filled, grace=timedelta(0), who="gc").freed == 1
+
+    faulty = Faulty(filled.store, before=sweep)
+    digest = record_refusal(Repository.open(faulty), "Eve", "commit to main", "no", {})
+    assert digest is not None and filled.objects.exists(digest)
+    assert filled.verify().problems == []
 
 
 def test_a_refusal_is_an_object_and_an_entry(repository: Repository) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from threading import Barrier
 
 import pytest
@@ -26,7 +29,9 @@ from pyfactory.repo.signing import Signer
 from pyfactory.repo.sweep import gc
 from pyfactory.repo.swept import SWEEP
 from pyfactory.repo.transaction import publish
+from pyfactory.repo.upgrade import undo_upgrade, upgrade
 from pyfactory.store.memory import MemoryStore
+from pyfactory.store.wrap import Faulty
 
 RULE = BranchRule(protected=True, signed=True, gates=(GateRule("nulls", "corpus"), GateRule("schema")))
 
@@ -295,7 +300,11 @@ def test_gates_as_they_are_typed() -> None:
 def with_set(repository: Repository) -> tuple[BranchRule, Digest]:
     """A rule whose gate needs an evaluation set that is stored."""
     made = repository.objects.put(make_set(["one two three four five six seven eight nine ten"], 3).to_bytes())
-    return BranchRule(gates=(GateRule("contamination", "corpus", {"sets": [f"quiz={made}"], "n": 3}),)), made
+    return BranchRule(gates=(needing(made),)), made
+
+
+def needing(digest: Digest) -> GateRule:
+    return GateRule("contamination", "corpus", {"sets": [f"quiz={digest}"], "n": 3})
 
 
 def test_what_the_gate_of_a_rule_needs_must_be_there(filled: Repository) -> None:
@@ -304,6 +313,13 @@ def test_what_the_gate_of_a_rule_needs_must_be_there(filled: Repository) -> None
     filled.store.delete(filled.objects.key(made))
     with pytest.raises(InvalidInputError, match="no evaluation set"):
         set_rule(filled, "main", rule, "Ada")
+    rule, _ = with_set(filled)
+    unlike = BranchRule(gates=(GateRule("contamination", "corpus", {**rule.gates[0].options, "n": 4}),))
+    with pytest.raises(InvalidInputError, match="windows of 3 words"):
+        set_rule(filled, "main", unlike, "Ada")
+    listing = filled.objects.put(filled.objects.get(filled.head("main")))
+    with pytest.raises(CorruptError, match="no evaluation set"):
+        set_rule(filled, "main", replace(rule, gates=(needing(listing),)), "Ada")
 
 
 def test_a_sweep_leaves_what_the_gate_of_a_rule_needs(filled: Repository) -> None:
@@ -316,6 +332,38 @@ def test_a_sweep_leaves_what_the_gate_of_a_rule_needs(filled: Repository) -> Non
     filled.store.delete(filled.objects.key(made))
     (problem,) = filled.verify().problems
     assert problem.kind == "missing" and made in problem.message
+    filled.store.create(filled.objects.key(made), b"something else")
+    (problem,) = filled.verify().problems
+    assert problem.kind == "corrupt" and made in problem.message
+
+
+def test_a_sweep_leaves_what_the_gate_of_an_earlier_rule_needs(filled: Repository) -> None:
+    """Catches a record of rules that nobody can go back to. That it is gone is wrong for a rule in force only."""
+    rule, made = with_set(filled)
+    set_rule(filled, "main", rule, "Ada")
+    set_rule(filled, "main", None, "Ada")
+    gc(filled, grace=timedelta(0), who="gc")
+    assert filled.objects.exists(made)
+    filled.store.delete(filled.objects.key(made))
+    assert filled.verify().problems == []
+
+
+def test_a_sweep_between_two_tries_takes_nothing_that_a_rule_needs(filled: Repository) -> None:
+    """It ends before the second try. Catches a rule, or a set, that is stored and looked at before the first only."""
+    rule, made = with_set(filled)
+
+    def sweep(number: int, method: str, key: str) -> None:
+        if method == "create" and key.startswith("log/"):
+            faulty.before = None
+            assert gc(filled, grace=timedelta(0), who="gc").freed >= 2
+
+    faulty = Faulty(filled.store, before=sweep)
+    with pytest.raises(ConflictError, match="swept meanwhile"):
+        set_rule(Repository.open(faulty), "main", rule, "Ada")
+    assert branch_rule(filled, filled.view(), "main") == NO_RULE
+    faulty.before = sweep
+    assert set_rule(Repository.open(faulty), "main", BranchRule(protected=True), "Ada"), "its bytes are stored anew"
+    assert filled.verify().problems == [] and not filled.objects.exists(made)
 
 
 def test_a_rule_is_not_one_that_is_being_swept(filled: Repository) -> None:
@@ -334,7 +382,34 @@ def test_rules_need_a_repository_that_says_so(filled: Repository) -> None:
     with pytest.raises(InvalidInputError) as caught:
         set_rule(filled, "main", RULE, "Ada")
     assert "pyfactory upgrade" in caught.value.hint
+    with pytest.raises(InvalidInputError):
+        trust_key(filled, "ada", ADA.public, "Ada")
+    assert filled.view().refs.keys() & {"rule/branch/main", "rule/keys"} == set()
+
+
+def test_an_upgrade_taken_back_between_two_tries_ends_them(filled: Repository) -> None:
+    """Catches a look at the features before the first try only."""
+    filled.store.replace("format.json", encode({"format": 1, "reader": [], "writer": []}))
+    upgrade(filled)
+
+    def undo(number: int, method: str, key: str) -> None:
+        if method == "create" and key.startswith("log/"):
+            faulty.before = None
+            undo_upgrade(filled)
+
+    faulty = Faulty(filled.store, before=undo)
+    with pytest.raises(InvalidInputError, match="does not know rules"):
+        set_rule(Repository.open(faulty), "main", RULE, "Ada")
     assert "rule/branch/main" not in filled.view().refs
+
+
+def test_a_repository_of_the_first_format_takes_rules_after_an_upgrade(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parents[1] / "old_bytes" / "format-1", tmp_path / "repo")
+    old = Repository.open(tmp_path / "repo")
+    with pytest.raises(InvalidInputError, match="does not know rules"):
+        set_rule(old, "main", BranchRule(protected=True), "Ada")
+    upgrade(old)
+    assert set_rule(old, "main", BranchRule(protected=True), "Ada")
 
 
 def test_a_rule_that_was_changed_meanwhile_is_not_overwritten(filled: Repository) -> None:

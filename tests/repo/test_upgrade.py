@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from sweep_tables import Killed, Place, dying
+from sweep_tables import NOW, Killed, Place, dying
 
 from pyfactory.core.canonical import encode
-from pyfactory.errors import CorruptError, InvalidInputError, NewerFormatError
+from pyfactory.errors import ConflictError, CorruptError, InvalidInputError, NewerFormatError
 from pyfactory.repo.format import (
     FORMAT_KEY,
     FORMAT_REF,
@@ -17,6 +17,7 @@ from pyfactory.repo.format import (
     read_features,
     require_feature,
 )
+from pyfactory.repo.listing import Listing, digests_of
 from pyfactory.repo.operation import Change
 from pyfactory.repo.rules import NO_RULE
 from pyfactory.repo.transaction import publish
@@ -99,6 +100,17 @@ def test_a_first_use_during_the_undo_wins() -> None:
         undo_upgrade(Place(watched))
     require_feature(place, "rules")
     assert place.store.get(FORMAT_KEY) == NEW
+
+
+def test_an_object_that_is_being_swept_is_not_taken() -> None:
+    """It was left by an upgrade that was killed. Catches an upload that is skipped and then swept."""
+    place = older()
+    digest = place.objects.put(FormatObject(KNOWN, Features()).to_bytes())
+    listing = Listing(1, "2026-01-01T00:00:00Z", 1, digests_of(bytes.fromhex(digest)))
+    place.move("gc/sweep", place.objects.put(listing.to_bytes()), NOW)
+    with pytest.raises(ConflictError, match="a sweep is deleting"):
+        upgrade(place)
+    assert FORMAT_REF not in place.view().refs
 
 
 @pytest.mark.parametrize("after", [False, True])
