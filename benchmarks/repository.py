@@ -4,7 +4,7 @@
     python benchmarks/repository.py [--entries 1_000_000] [--result FILE]
 
 Metadata only: no shard, file or chunk is written by anybody. Every case runs in a process of its own, on a repository
-made in another one; what is shown is the median of some runs in it. *Floor* is what the files that one operation
+made in another one; what is shown is the median of 7 runs in it (peers: 3). *Floor* is what the files that one operation
 creates cost by themselves: the same number and sizes, written, fsynced, named, their folders fsynced, nothing else.
 The peers' libraries do not fsync (Icechunk, Lance) or do not say so; theirs are times as their users see them.
 """
@@ -30,6 +30,7 @@ from benchmarks.machine import describe
 from pyfactory.core.versions import code_versions
 
 RUNS = 7
+PEER_RUNS = 3  # each takes seconds
 OURS = {
     "append 10 and commit": repository_ours.append,
     "create a branch": repository_ours.branch,
@@ -132,7 +133,7 @@ def main() -> None:
     elif options.case:
         print(json.dumps(vars(measured(OURS[options.case], Path(options.place)))))
     elif options.peer:
-        print(json.dumps(PEERS[options.peer](Path(options.place) / options.peer, options.entries, RUNS)))
+        print(json.dumps(PEERS[options.peer](Path(options.place) / options.peer, options.entries, PEER_RUNS)))
     else:
         page = report(options.entries)
         print(page)
