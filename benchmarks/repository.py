@@ -75,9 +75,10 @@ def peak_mb() -> float:
 
 
 def child(*arguments: str) -> str:
-    """Run this program for one case and return what it prints."""
+    """Run this program for one case and return the last line that it prints; libraries warn on stdout too."""
     command = [sys.executable, "-m", "benchmarks.repository", *arguments]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    return lines[-1] if lines else ""
 
 
 def table(ours: dict[str, Measured], peers: dict[str, dict[str, float]]) -> str:
