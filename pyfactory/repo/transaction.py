@@ -48,7 +48,7 @@ def initialise(log: OperationLog, who: str) -> View:
     content = operation.to_bytes()
     if _place(log.store, 0, content) is not None:
         raise ConflictError(f"{log.store.url} already holds a pyfactory repository")
-    return _done(log, None, content)
+    return _done(log, follow(None, [content], log.store.url))
 
 
 def publish(
@@ -91,10 +91,10 @@ def publish(
         began = time.monotonic()
         check_expected(log, view, expected)
         content = Operation(view.n + 1, view.digest, transaction, when, who, why, ordered).to_bytes()
-        _check_readable(view, content, log.store.url)
+        newer = _as_read(view, content, log.store.url)
         theirs = _place(log.store, view.n + 1, content)
         if theirs is None:
-            return _done(log, view, content)
+            return _done(log, newer)
         if exact:
             raise ConflictError(
                 f"{log.store.url}: {log_key(view.n + 1)} was written by somebody else meanwhile", hint="run it again"
@@ -105,10 +105,10 @@ def publish(
         losses += 1
 
 
-def _check_readable(view: View, content: bytes, url: str) -> None:
-    """Refuse to write what no reader would take: a log with such an entry could never be read again."""
+def _as_read(view: View, content: bytes, url: str) -> View:
+    """Return the view after an entry, as every reader will see it: one that none would take ends the log for all."""
     try:
-        follow(view, [content], url)
+        return follow(view, [content], url)
     except CorruptError as error:
         raise InternalError(f"an operation that nobody could read was not written: {error.message}") from error
 
@@ -181,8 +181,7 @@ def _read_back(store: Store, n: int, failure: PyfactoryError | None) -> bytes | 
         ) from error
 
 
-def _done(log: OperationLog, view: View | None, content: bytes) -> View:
-    newer = follow(view, [content], log.store.url)
+def _done(log: OperationLog, newer: View) -> View:
     log.remember(newer)
     log.leave_hints(newer)
     return newer
