@@ -42,8 +42,10 @@ def summary_key(n: int) -> str:
 def summary_bytes(view: View) -> bytes:
     """Return the canonical bytes of a view: `n`, the digest of entry n, the refs, and a check sum over these."""
     value = {"entry": view.digest, "n": view.n, "refs": dict(view.refs), "v": 1}
-    # A flipped bit in a ref would otherwise go unseen: the digest of entry n does not cover the refs.
-    return encode(value | {"check": digest_of_value(value)})
+    # A flipped bit in a ref would otherwise go unseen: the digest of entry n does not cover the refs. They may be many,
+    # so they are encoded once: `check` sorts before all else.
+    content = encode(value)
+    return b'{"check":"' + digest_of(content).encode() + b'",' + content[1:]
 
 
 def summary_view(content: bytes, what: str) -> View:
