@@ -4,7 +4,7 @@
     python benchmarks/repository.py [--entries 1_000_000] [--result FILE]
 
 Metadata only: no shard, file or chunk is written by anybody. Every case runs in a process of its own, on a repository
-made in another one; what is shown is the median of 7 runs in it (peers: 3). *Floor* is what the files that one
+made in another one; what is shown is the median of 31 runs in it (peers: 3). *Floor* is what the files that one
 operation creates cost by themselves: the same number and sizes, written, fsynced, named, their folders fsynced.
 The peers' libraries do not fsync (Icechunk, Lance) or do not say so; theirs are times as their users see them.
 """
@@ -29,7 +29,7 @@ from benchmarks import repository_ours, repository_peers
 from benchmarks.machine import describe
 from pyfactory.core.versions import code_versions
 
-RUNS = 7
+RUNS = 31
 PEER_RUNS = 3  # each takes seconds
 OURS = {
     "append 10 and commit": repository_ours.append,

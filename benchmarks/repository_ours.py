@@ -90,8 +90,10 @@ def append(place: Path, run: int) -> Made:
 
 
 def branch(place: Path, run: int) -> Made:
-    """Create a branch."""
-    repo, written = opened(place), Written(place)
+    """Create a branch, not the first thing that the program writes."""
+    repo = opened(place)
+    repo.branch(f"before-{run}", "start")
+    written = Written(place)
     return lambda: repo.branch(f"branch-{run}", "start"), written.floor
 
 

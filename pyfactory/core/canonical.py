@@ -17,6 +17,8 @@ __all__ = ["Value", "decode", "digest_of_value", "encode"]
 # A recursive alias would need Python 3.12; the run-time check in _check is what guards the format.
 Value: TypeAlias = Any
 
+# Made once: `json.dumps` with options makes an encoder for each call.
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _MAX_DEPTH = 64
 _MAX_INTEGER = 2**64
 
@@ -29,7 +31,7 @@ def encode(value: Value) -> bytes:
         InternalError: Something else has no canonical form.
     """
     _check(value, 0)
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = _ENCODER.encode(value)
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -61,7 +63,8 @@ def _check(value: Value, depth: int) -> None:
         for key, inner in value.items():
             if not isinstance(key, str):
                 raise InternalError(f"a stored key must be text, not {key!r}")
-            _check(inner, depth + 1)
+            if type(inner) is not str:  # most are, and a call for each would cost more than the encoding
+                _check(inner, depth + 1)
     elif isinstance(value, list):
         for inner in value:
             _check(inner, depth + 1)

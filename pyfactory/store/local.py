@@ -115,7 +115,7 @@ class LocalStore:
 
     def replace(self, key: str, content: Buffer, *, durable: bool = True) -> None:
         """Store an object whether or not the key is taken, atomically."""
-        write_atomic(self._place(key), content, staging=self._tmp, durable=durable)
+        write_atomic(self._place(key, durable=durable), content, staging=self._tmp, durable=durable)
 
     def delete(self, key: str) -> None:
         """Remove an object; an absent one is fine. After a power loss it may be back: deleting again is harmless."""
@@ -147,14 +147,17 @@ class LocalStore:
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 raise NotFoundError(f"there is no object {key} in {self.root}") from None
 
-    def _place(self, key: str) -> Path:
+    def _place(self, key: str, *, durable: bool = True) -> Path:
         path = self.path(key)
         with translate_os_error(path.parent):
             self._tmp.mkdir(exist_ok=True)
             if not self._swept:
                 self._swept = True
                 _sweep(self._tmp, time.time())
-            self._settle(path.parent)
+            if durable:
+                self._settle(path.parent)
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def _settle(self, folder: Path) -> None:
