@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 from pyfactory.core import canonical
 from pyfactory.core.digest import Digest, digest_of_file, parse_digest
 from pyfactory.core.durable import translate_os_error
+from pyfactory.factory.destination import Destination
 from pyfactory.repo.fields import sound
-from pyfactory.repo.objects import Commit
-from pyfactory.repo.repository import Repository
-from pyfactory.shard.importers import SideSource
+from pyfactory.repo.objects import Commit, TableState
 from pyfactory.shard.importers.sources import SourceFile
-from pyfactory.shard.manifest import Manifest, Part
-from pyfactory.shard.reader import Side, open_side
 
-__all__ = ["Listed", "earlier_import", "same_files", "sides_of"]
+__all__ = ["Listed", "earlier_import", "same_files"]
 
 # Commits looked through for an earlier import of the same sources.
 _REMEMBERED = 256
@@ -28,26 +24,26 @@ Listed = Sequence[Mapping[str, Any]]
 
 
 def earlier_import(
-    repo: Repository, head: Digest, table: str, options: Mapping[str, Any], same: Callable[[Listed], bool]
-) -> Commit | None:
-    """Return the commit of an earlier import with these options, if the table holds its records still.
+    into: Destination, options: Mapping[str, Any], same: Callable[[Listed], bool]
+) -> tuple[Commit, TableState] | None:
+    """Return the commit of an earlier import with these options, and the table, if that holds its records still.
 
     Args:
-        repo: The repository.
-        head: The commit from which to look back.
-        table: Name of the table.
+        into: The table.
         options: What that import must have been asked for.
         same: Tells whether the sources that it lists are the ones of now.
     """
-    for commit in islice(repo.log(head), _REMEMBERED):
+    if into.state is None:
+        return None
+    for commit in islice(into.repo.log(into.head), _REMEMBERED):
         made_by = commit.made_by or {}
-        with sound(f"{repo.url}: what commit {commit.digest} says of how it was made"):
-            if made_by.get("kind") == "job" and made_by["output"] == table:
+        with sound(f"{into.repo.url}: what commit {commit.digest} says of how it was made"):
+            if made_by.get("kind") == "job" and made_by["output"] == into.table:
                 return None
-            if made_by.get("kind") == "import" and made_by["table"] == table and made_by["options"] == options:
-                listed = canonical.decode(repo.objects.get(parse_digest(made_by["sources"])), "a list of sources")
+            if made_by.get("kind") == "import" and made_by["table"] == into.table and made_by["options"] == options:
+                listed = canonical.decode(into.repo.objects.get(parse_digest(made_by["sources"])), "a list of sources")
                 if same(listed):
-                    return commit
+                    return commit, into.state
     return None
 
 
@@ -62,12 +58,3 @@ def same_files(files: Sequence[SourceFile], listed: Listed) -> bool:
 def _digest(file: SourceFile) -> Digest:
     with translate_os_error(file.path):
         return digest_of_file(file.path)
-
-
-def sides_of(repo: Repository, manifest: Manifest) -> Iterator[SideSource]:
-    """Yield what opens the side shards of a table, one at a time."""
-
-    def opener(part: Part) -> Side:
-        return open_side(repo.objects.map(part.side), f"the side {part.side} in {repo.url}")
-
-    return (partial(opener, part) for part in manifest.parts())

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from pyfactory.core import canonical
-from pyfactory.core.digest import NO_DIGEST, Digest
 from pyfactory.core.progress import Progress, no_progress
 from pyfactory.core.versions import code_versions
 from pyfactory.errors import InvalidInputError
-from pyfactory.factory.earlier import earlier_import, same_files, sides_of
-from pyfactory.factory.tables import appended, publish, schema_value
+from pyfactory.factory.destination import Destination
+from pyfactory.factory.earlier import Listed, earlier_import, same_files
+from pyfactory.factory.tables import schema_value
 from pyfactory.job.executors.open import open_executor
-from pyfactory.repo.forgotten import refuse_forgotten
-from pyfactory.repo.leases import writing
-from pyfactory.repo.names import check_table_name, check_text
-from pyfactory.repo.objects import TableState
 from pyfactory.repo.repository import Repository
 from pyfactory.repo.signing import Signer
 from pyfactory.shard.importers import TARGET_BYTES, Imported, import_sources
 from pyfactory.shard.importers.sources import expand
-from pyfactory.shard.manifest import Manifest
 from pyfactory.shard.reader import open_shard
 
-__all__ = ["ImportReport", "check_columns", "check_records", "describe_import", "import_files"]
+__all__ = ["ImportReport", "add_imported", "import_files", "report_earlier"]
+
+_NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,71 +100,56 @@ def import_files(
         RefusedError: A rule of the branch forbids it.
         ConflictError: Somebody else changed the table meanwhile.
     """
-    check_table_name(table)  # now, rather than after the work
-    check_text(message, "message")
-    repo.check_takes_commits(branch, author=author, signer=signer)
+    into = Destination.find(repo, table, branch, message=message, author=author, signer=signer)
     options: dict[str, Any] = {"text": text, "id": id, "columns": list(columns), "glob": glob}
     options |= {"on_bad_record": on_bad_record, "target_bytes": TARGET_BYTES}
-    paths, head = [Path(source) for source in sources], repo.head(branch)
-    state = None if head == NO_DIGEST else repo.tables(head).get(table)
-    if state is not None:
-        files = expand(paths, glob)
-        if (earlier := earlier_import(repo, head, table, options, partial(same_files, files))) is not None:
-            return _report(earlier.digest, False, state, earlier.made_by or {}, len(files), [])
-    old = None if state is None else Manifest(repo.objects, state.manifest)
-    with writing(repo, f"import of {table} by {author}", progress) as telling:
-        reading = {"check": partial(check_columns, table, state), "progress": telling}
-        imported = _read(repo, paths, options | reading, old, workers)
-        check_records(repo, imported)
-        refuse_forgotten(repo, imported.parts, author, f"import to {table} on {branch}")
-        made_by = describe_import(repo, table, imported)
-        after = appended(repo, old, imported.parts, schema_value(imported.schema))
-        told = {"message": message or f"import {table}", "author": author, "signer": signer, "made_by": made_by}
-        done = publish(repo, table, state, after, head, branch, **told)
-    return _report(
-        done.digest, done.created, repo.tables(done.digest)[table], made_by, len(imported.sources), imported.bad
+    paths = [Path(source) for source in sources]
+    files = expand(paths, glob) if into.state is not None else []
+    if (earlier := report_earlier(into, options, partial(same_files, files), len(files))) is not None:
+        return earlier
+    with into.writing(progress) as telling, open_executor(workers) as executor:
+        reading: dict[str, Any] = {"map": partial(executor.map, stage="import"), "progress": telling}
+        imported = import_sources(
+            repo.objects, paths, existing=into.sides(), check=into.check_columns, **options, **reading
+        )
+        return add_imported(into, imported, len(imported.sources))
+
+
+def report_earlier(
+    into: Destination, options: Mapping[str, Any], same: Callable[[Listed], bool], files: int = 0
+) -> ImportReport | None:
+    """Return what to say of an earlier import of the same sources, None if there is none; see `earlier_import`."""
+    found = earlier_import(into, options, same)
+    if found is None:
+        return None
+    commit, state = found
+    made_by = commit.made_by or {}
+    return ImportReport(
+        commit.digest, False, made_by["records"], made_by["skipped"], [], files, state.rows, state.nbytes
     )
 
 
-def _read(
-    repo: Repository, paths: Sequence[Path], options: Mapping[str, Any], old: Manifest | None, workers: int | None
-) -> Imported:
-    with open_executor(workers) as executor:
-        return import_sources(
-            repo.objects,
-            paths,
-            **options,
-            existing=() if old is None else sides_of(repo, old),
-            map=partial(executor.map, stage="import"),
-        )
-
-
-def _report(
-    commit: Digest, created: bool, state: TableState, made_by: Mapping[str, Any], files: int, bad: list[dict[str, Any]]
+def add_imported(
+    into: Destination, imported: Imported, files: int = 0, said: Mapping[str, Any] = _NOTHING
 ) -> ImportReport:
+    """Commit what was imported; `said` is what else the commit says of it."""
+    _check_records(into.repo, imported)
+    into.refuse_forgotten(imported.parts)
+    made_by = {**_made_by(into, imported), **said}
+    done, state = into.add(imported.parts, schema_value(imported.schema), made_by)
     return ImportReport(
-        commit=commit,
-        created=created,
-        records=made_by["records"],
-        skipped=made_by["skipped"],
-        bad=bad,
+        commit=done.digest,
+        created=done.created,
+        records=imported.records,
+        skipped=imported.skipped,
+        bad=imported.bad,
         files=files,
         rows=state.rows,
         nbytes=state.nbytes,
     )
 
 
-def check_columns(table: str, state: TableState | None, schema: pa.Schema) -> None:
-    """Raise InvalidInputError if a table that is there has other columns than an import."""
-    value = schema_value(schema)
-    if state is not None and state.schema != value:
-        raise InvalidInputError(
-            f"table {table!r} has the columns {_columns(state.schema)} and the import {_columns(value)}",
-            hint="choose the same --columns, or another table",
-        )
-
-
-def check_records(repo: Repository, imported: Imported) -> None:
+def _check_records(repo: Repository, imported: Imported) -> None:
     """Refuse an import of nothing, and a kept column that no record has: it is a field name that was misspelt."""
     if not imported.parts:
         skipped = f": all {imported.skipped} records were skipped" if imported.skipped else ""
@@ -184,17 +164,14 @@ def check_records(repo: Repository, imported: Imported) -> None:
         raise InvalidInputError(f"no record has the field {min(empty)!r}", hint="check the names in --columns")
 
 
-def _columns(schema: Sequence[tuple[str, str, bool]]) -> str:
-    return ", ".join(f"{name} {kind}" for name, kind, _ in schema)
-
-
-def describe_import(repo: Repository, table: str, imported: Imported) -> dict[str, Any]:
+def _made_by(into: Destination, imported: Imported) -> dict[str, Any]:
     """Return what a commit says of the import that made it, having stored what that names."""
-    listed = repo.objects.put(canonical.encode(list(imported.bad))) if imported.skipped else None
+    objects = into.repo.objects
+    listed = objects.put(canonical.encode(list(imported.bad))) if imported.skipped else None
     return {
         "kind": "import",
-        "table": table,
-        "sources": repo.objects.put(canonical.encode(list(imported.sources))),
+        "table": into.table,
+        "sources": objects.put(canonical.encode(list(imported.sources))),
         "options": dict(imported.options),
         "records": imported.records,
         "skipped": imported.skipped,
