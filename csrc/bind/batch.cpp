@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>  // std::optional
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -67,21 +68,42 @@ struct Outputs {
     std::vector<int32_t>* cu_seqlens;
 };
 
-// Inputs are tokens [0, length) of the sample and targets tokens [1, length], so both are copies of the pieces.
-void copy_tokens(const pf::Piece* pieces, int64_t count, int64_t length, int64_t* input_ids, int64_t* targets) {
+// What the recipe says of every sample.
+struct Manner {
+    int64_t length;
+    bool across;  // documents are seen across their bounds
+    int64_t fill;
+    const int64_t* wanted;  // the response template, or null
+    int64_t wanted_size;
+};
+
+struct Sample {
+    const pf::Piece* pieces;
+    int64_t count, tokens, inputs;
+};
+
+Sample sample_of(const pf::Piece* pieces, int64_t count, int64_t length) {
+    int64_t tokens = 0;
+    for (int64_t p = 0; p < count; ++p) tokens += pieces[p].length;
+    return {pieces, count, tokens, tokens < length ? tokens : length};
+}
+
+// Inputs are tokens [0, inputs) of the sample and targets tokens [1, tokens), so both are copies of the pieces.
+void copy_tokens(const Sample& sample, int64_t* input_ids, int64_t* targets) {
     int64_t base = 0;
-    for (int64_t p = 0; p < count; ++p) {
-        const pf::Piece& piece = pieces[p];
+    for (int64_t p = 0; p < sample.count; ++p) {
+        const pf::Piece& piece = sample.pieces[p];
         const int64_t end = base + piece.length;
-        if (input_ids && base < length) widen(piece, 0, input_ids + base, (end < length ? end : length) - base);
+        if (input_ids && base < sample.inputs)
+            widen(piece, 0, input_ids + base, (end < sample.inputs ? end : sample.inputs) - base);
         const int64_t skip = base == 0 ? 1 : 0;
         if (targets && piece.length > skip) widen(piece, skip, targets + base + skip - 1, piece.length - skip);
         base = end;
     }
 }
 
-// Document by document; `row` is the first element of this sample in each array. Returns the longest document.
-int64_t mark_documents(const pf::Piece* pieces, int64_t count, int64_t length, int64_t row, const Outputs& out) {
+// Document by document, padding last; `row` is the first element of this sample in each array. Returns the longest.
+int64_t mark_documents(const Sample& sample, const Manner& manner, int64_t row, const Outputs& out) {
     int64_t start = 0, longest = 0;
     int32_t document = 0;
     auto close = [&](int64_t end) {
@@ -92,12 +114,34 @@ int64_t mark_documents(const pf::Piece* pieces, int64_t count, int64_t length, i
         start = end;
         ++document;
     };
-    pf::visit_bounds(pieces, count, length, [&](int64_t bound) {
-        if (out.targets) out.targets[row + bound - 1] = pf::kIgnore;
-        if (bound < length) close(bound);
-    });
-    close(length);
+    if (!manner.across)
+        pf::visit_bounds(sample.pieces, sample.count, manner.length, [&](int64_t bound) {
+            if (out.targets) out.targets[row + bound - 1] = pf::kIgnore;
+            if (bound < sample.inputs) close(bound);
+        });
+    close(sample.inputs);
+    if (sample.inputs < manner.length) close(manner.length);
     return longest;
+}
+
+// No target before the end of the response template; none at all without one. Needs the targets as `copy_tokens` left them.
+void mask_prompt(const Sample& sample, const Manner& manner, int64_t* targets) {
+    const int64_t first = pf::token_at(sample.pieces[0], 0);
+    const int64_t end = pf::end_of_template(first, targets, sample.tokens - 1, manner.wanted, manner.wanted_size);
+    std::fill(targets, targets + (end < 0 ? manner.length : end - 1), pf::kIgnore);
+}
+
+int64_t fill_sample(const Sample& sample, const Manner& manner, int64_t row, const Outputs& out) {
+    int64_t* const input_ids = out.input_ids ? out.input_ids + row : nullptr;
+    int64_t* const targets = out.targets ? out.targets + row : nullptr;
+    copy_tokens(sample, input_ids, targets);
+    if (input_ids) std::fill(input_ids + sample.inputs, input_ids + manner.length, manner.fill);
+    if (targets) {
+        if (manner.wanted) mask_prompt(sample, manner, targets);
+        std::fill(targets + sample.tokens - 1, targets + manner.length, pf::kIgnore);
+    }
+    if (!targets && !out.position_ids && !out.doc_ids && !out.cu_seqlens) return 0;
+    return mark_documents(sample, manner, row, out);
 }
 
 template <typename T>
@@ -134,10 +178,12 @@ class ShardSet {
     // Fills the given arrays for samples whose pieces are shard/first/count[offsets[i]:offsets[i + 1]].
     py::tuple fill(const Int64s& shard, const Int64s& first, const Int64s& count, const Int64s& offsets, int64_t length,
                    std::optional<Int64s> input_ids, std::optional<Int64s> targets, std::optional<Int64s> position_ids,
-                   std::optional<Int32s> doc_ids, bool want_cu_seqlens) const {
+                   std::optional<Int32s> doc_ids, bool want_cu_seqlens, bool across, int64_t fill,
+                   const std::optional<Int64s>& wanted) const {
         const int64_t samples = offsets.size() - 1;
         if (samples < 1 || length < 1 || length > INT32_MAX / samples)
             throw std::invalid_argument("a batch has 1 to 2^31 - 1 tokens");
+        if (wanted && wanted->size() < 1) throw std::invalid_argument("a response template has at least one token");
         const int64_t size = samples * length;
         std::vector<std::shared_ptr<Shard>> held;  // keeps evicted shards mapped until the copy is done
         const std::vector<pf::Piece> pieces = resolve(shard, first, count, held);
@@ -145,18 +191,15 @@ class ShardSet {
         std::vector<int32_t> bounds;
         const Outputs out{writable(input_ids, size), writable(targets, size), writable(position_ids, size),
                           writable(doc_ids, size), want_cu_seqlens ? &bounds : nullptr};
+        const Manner manner{length, across, fill, wanted ? wanted->data() : nullptr, wanted ? wanted->size() : 0};
         const int64_t* offset = offsets.data();
         int64_t longest = 0;
         {
             py::gil_scoped_release release;
             if (want_cu_seqlens) bounds.push_back(0);
             for (int64_t i = 0; i < samples; ++i) {
-                const pf::Piece* piece = pieces.data() + offset[i];
-                const int64_t row = i * length, n = offset[i + 1] - offset[i];
-                copy_tokens(piece, n, length, out.input_ids ? out.input_ids + row : nullptr,
-                            out.targets ? out.targets + row : nullptr);
-                if (!out.targets && !out.position_ids && !out.doc_ids && !out.cu_seqlens) continue;
-                const int64_t document = mark_documents(piece, n, length, row, out);
+                const Sample sample = sample_of(pieces.data() + offset[i], offset[i + 1] - offset[i], length);
+                const int64_t document = fill_sample(sample, manner, i * length, out);
                 longest = document > longest ? document : longest;
             }
         }
@@ -192,8 +235,12 @@ class ShardSet {
             if (offset[i + 1] < offset[i]) throw std::invalid_argument("the offsets must ascend");
         for (py::ssize_t i = 0; i + 1 < offsets.size(); ++i) {
             int64_t total = 0;
-            for (int64_t p = offset[i]; p < offset[i + 1]; ++p) total += pieces[p].length;
-            if (total != length + 1) throw std::invalid_argument("a sample's pieces must hold length + 1 tokens");
+            for (int64_t p = offset[i]; p < offset[i + 1] && total <= length + 1; ++p) {
+                if (pieces[p].length > length + 1 - total) total = length + 2;  // without a sum that overflows
+                else total += pieces[p].length;
+            }
+            if (total < 1 || total > length + 1)
+                throw std::invalid_argument("a sample's pieces must hold 1 to length + 1 tokens");
         }
     }
 
@@ -211,6 +258,7 @@ void bind_batch(py::module_& m) {
         .def("fill", &ShardSet::fill, py::arg("shard"), py::arg("first"), py::arg("count"), py::arg("offsets"),
              py::arg("length"), py::arg("input_ids").noconvert() = py::none(), py::arg("targets").noconvert() = py::none(),
              py::arg("position_ids").noconvert() = py::none(), py::arg("doc_ids").noconvert() = py::none(),
-             py::arg("cu_seqlens") = false);
+             py::arg("cu_seqlens") = false, py::arg("across") = false, py::arg("fill") = 0,
+             py::arg("template").noconvert() = py::none());
     m.attr("IGNORE") = pf::kIgnore;
 }

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from pyfactory.cli.keys import Key, signer_of
+from pyfactory.cli.committing import Branch, Message, Workers, told
+from pyfactory.cli.keys import Key
 from pyfactory.cli.output import emit, progress
-from pyfactory.cli.repository import Json, Repo, author
-from pyfactory.cli.tables import Branch, Message, Workers
+from pyfactory.cli.repository import Json, Repo
 
 __all__ = ["register"]
 
@@ -123,12 +123,9 @@ def import_tokens(
             doc_lengths=doc_lengths,
             tokenizer=tokenizer,
             vocab_size=vocab_size,
-            branch=branch,
-            message=message,
-            author=author(),
-            signer=signer_of(key),
             workers=workers,
             progress=shown,
+            **told(branch, message, key),
         )
     if not emit(report.to_value(), as_json=as_json):
         show_tokens(report, table, branch)

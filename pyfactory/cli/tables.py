@@ -8,15 +8,13 @@ from typing import Annotated
 
 import typer
 
-from pyfactory.cli.keys import Key, signer_of
+from pyfactory.cli.committing import Branch, Message, Workers, told
+from pyfactory.cli.keys import Key
 from pyfactory.cli.output import emit, progress
 from pyfactory.cli.repository import Json, Repo, author
 
 __all__ = ["register"]
 
-Branch = Annotated[str, typer.Option("--branch", help="The branch to commit to.")]
-Message = Annotated[str, typer.Option("-m", "--message", help="Why, for the log.")]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Threads; default all cores.")]
 Table = Annotated[str, typer.Argument(help="Table to add the records to; made if it is new.")]
 Sources = Annotated[list[Path], typer.Argument(help="JSONL (.gz, .zst), Parquet or text files, or folders of them.")]
 Columns = Annotated[str, typer.Option("--columns", help="More fields to keep: NAME or NAME:TYPE, by commas.")]
@@ -64,17 +62,14 @@ def import_(
             Repository.open(repo),
             table,
             sources,
-            branch=branch,
-            message=message,
             text=text,
             id=id_,
             columns=[column.strip() for column in columns.split(",") if column.strip()],
             glob=glob,
             on_bad_record=on_bad_record.value,
-            author=author(),
-            signer=signer_of(key),
             workers=workers,
             progress=shown,
+            **told(branch, message, key),
         )
     if not emit(report.to_value(), as_json=as_json):
         show_import(report, table, branch)
@@ -95,16 +90,7 @@ def build(
     from pyfactory.repo.repository import Repository
 
     with progress(as_json=as_json) as shown:
-        report = run_build(
-            Repository.open(repo),
-            job,
-            branch=branch,
-            message=message,
-            author=author(),
-            signer=signer_of(key),
-            workers=workers,
-            progress=shown,
-        )
+        report = run_build(Repository.open(repo), job, workers=workers, progress=shown, **told(branch, message, key))
     if not emit(report.to_value(), as_json=as_json):
         show_build(report, branch)
 

@@ -107,11 +107,11 @@ def import_files(
     files = expand(paths, glob) if into.state is not None else []
     if (earlier := report_earlier(into, options, partial(same_files, files), len(files))) is not None:
         return earlier
-    with into.writing(progress) as telling, open_executor(workers) as executor:
-        reading: dict[str, Any] = {"map": partial(executor.map, stage="import"), "progress": telling}
-        imported = import_sources(
-            repo.objects, paths, existing=into.sides(), check=into.check_columns, **options, **reading
-        )
+    with into.writing(progress) as telling:
+        reading: dict[str, Any] = {"existing": into.sides(), "check": into.check_columns, "progress": telling}
+        with open_executor(workers) as executor:
+            run = partial(executor.map, stage="import")
+            imported = import_sources(repo.objects, paths, **options, **reading, map=run)
         return add_imported(into, imported, len(imported.sources))
 
 

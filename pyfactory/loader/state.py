@@ -11,18 +11,20 @@ __all__ = ["FORMAT", "checked_position", "differences"]
 
 FORMAT = 1
 
+Redactions = Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mapping[str, Any]]]
 
-def checked_position(
-    state: Mapping[str, Any], identity: Mapping[str, Any], redactions: Sequence[Mapping[str, Any]] = ()
-) -> int:
+
+def checked_position(state: Mapping[str, Any], identity: Mapping[str, Any], redactions: Redactions = ()) -> int:
     """Return the position in a state, or say why the state is none of a stream with this replay identity.
 
-    What was forgotten after the state was saved is no difference: no position moves.
+    What was forgotten after the state was saved is no difference: no position moves. Neither is a phase that the stream
+    has got since, if it begins at the position of the state or behind it.
 
     Args:
         state: What `DataLoader.state_dict` returned.
         identity: The stream's.
-        redactions: What the identity said of redactions earlier and says now; see `Stream.redactions`.
+        redactions: What the identity said of redactions earlier and says now, oldest first: of the one table of the
+            stream, or by the digest of each version; see `Stream.redactions`.
 
     Raises:
         InvalidInputError: Not a state, or a state of another stream; the message lists what differs.
@@ -35,9 +37,13 @@ def checked_position(
     if state["format"] != FORMAT:
         raise NewerFormatError(f"the loader state has format {state['format']!r}", hint="upgrade pyfactory")
     there = state["identity"]
-    if isinstance(there, Mapping) and there.get("redactions") in (None, *redactions):
-        identity, there = _unredacted(identity), _unredacted(there)
-    differing = list(differences(identity, there))
+    if isinstance(there, Mapping):
+        if _knows(there, identity, redactions):
+            identity, there = _without(identity, "redactions"), _without(there, "redactions")
+        here, later = _as_far_as(identity, there)
+    else:
+        here, later = identity, None
+    differing = list(differences(here, there))
     if differing:
         raise InvalidInputError(
             f"the state belongs to another stream: {'; '.join(differing)}",
@@ -46,11 +52,46 @@ def checked_position(
     position = state["position"]
     if isinstance(position, bool) or not isinstance(position, int) or not 0 <= position < 2**62:
         raise InvalidInputError(f"the position in the loader state is {position!r}")
+    if later is not None and position > later:
+        raise InvalidInputError(
+            f"the stream has a phase from position {later} on that the state at position {position} does not know: a "
+            "phase before the current position would change what was delivered",
+            hint=f"begin the phase at {position} or behind it",
+        )
     return position
 
 
-def _unredacted(identity: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in identity.items() if name != "redactions"}
+def _as_far_as(identity: Mapping[str, Any], there: Mapping[str, Any]) -> tuple[Mapping[str, Any], int | None]:
+    """Return an identity with no more phases than another lists, and where the first one left out begins."""
+    phases, listed = identity.get("then", []), there.get("then", [])
+    if not isinstance(listed, list) or len(listed) >= len(phases):
+        return identity, None
+    kept = {"then": phases[: len(listed)]} if listed else {}
+    return {**_without(identity, "then"), **kept}, phases[len(listed)]["at"]
+
+
+def _knows(there: Mapping[str, Any], identity: Mapping[str, Any], redactions: Redactions) -> bool:
+    """Tell whether all redactions that a state's identity names are among ours."""
+    said = there.get("redactions")
+    if said is None:
+        return True
+    if not isinstance(said, Mapping):
+        return False
+    history = redactions if isinstance(redactions, Mapping) else {_first_version(identity): redactions}
+    # Of a single table the identity does not repeat the version; a stream gets more tables with its phases.
+    named = {_first_version(there): said} if set(said) == {"count", "digest"} else said
+    return all(known in history.get(version, ()) for version, known in named.items())
+
+
+def _first_version(identity: Mapping[str, Any]) -> Any:
+    match identity.get("sources"):
+        case [{"version": str(version)}, *_]:
+            return version
+    return None
+
+
+def _without(identity: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in identity.items() if name != key}
 
 
 def differences(here: Any, there: Any, path: str = "") -> Iterator[str]:

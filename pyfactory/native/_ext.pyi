@@ -50,5 +50,29 @@ class ShardSet:
         position_ids: _Int64s | None = None,
         doc_ids: NDArray[np.int32] | None = None,
         cu_seqlens: bool = False,
+        across: bool = False,
+        fill: int = 0,
+        template: _Int64s | None = None,
     ) -> tuple[NDArray[np.int32] | None, int]:
-        """Fill the given arrays [samples, length]; return cu_seqlens (if wanted) and the longest document."""
+        """Fill the given arrays [samples, length] with samples of 1 to length + 1 tokens.
+
+        `across`: documents are seen over their bounds; `fill`: the input behind a short sample; `template`: targets
+        begin behind the first place where a sample has these tokens. Returns cu_seqlens (if wanted) and the longest
+        document, padding being one. Section 9 of docs/stream-spec.md says each element.
+        """
+
+def best_fit(lengths: _Int64s, length: int) -> tuple[_Int64s, _Int64s, _Int64s, _Int64s]:
+    """Pack documents by best-fit decreasing into samples of up to `length` inputs, deterministically.
+
+    A document of more than length + 1 tokens is cut; no other is. Documents without tokens are in no sample.
+
+    Args:
+        lengths: int64[d], tokens of each document.
+        length: Inputs of a sample, 1 to 2^24.
+
+    Returns:
+        offsets: int64[s + 1], where the pieces of each sample begin.
+        document: int64[p], the number of the document of each piece.
+        start: int64[p], its first token in the document.
+        count: int64[p], its tokens.
+    """

@@ -5,6 +5,8 @@ Nothing else may import this module; it is slow on purpose.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 __all__ = ["Bijection", "batch_of", "philox", "philox64", "sample_at"]
@@ -82,24 +84,49 @@ def sample_at(position: int, n: int, block: int, window: int, block_key: int, wi
     return listed[rank]
 
 
-def batch_of(tokens: np.ndarray, starts: set[int], firsts: list[int], length: int) -> dict[str, np.ndarray]:
-    """The batch of samples that begin at tokens `firsts` of the table; `starts` is where its documents begin."""
-    rows: dict[str, list[list[int]]] = {name: [] for name in ("input_ids", "targets", "position_ids", "doc_ids")}
-    bounds = [0]
-    for row, first in enumerate(firsts):
-        position, document = 0, 0
-        columns: dict[str, list[int]] = {name: [] for name in rows}
-        for i in range(length):
-            if i and first + i in starts:
-                position, document = 0, document + 1
-                bounds.append(row * length + i)
-            columns["input_ids"].append(int(tokens[first + i]))
-            columns["targets"].append(-100 if first + i + 1 in starts else int(tokens[first + i + 1]))
-            columns["position_ids"].append(position)
-            columns["doc_ids"].append(document)
-            position += 1
-        bounds.append((row + 1) * length)
-        for name, column in columns.items():
-            rows[name].append(column)
-    arrays = {name: np.array(values, np.int32 if name == "doc_ids" else np.int64) for name, values in rows.items()}
+def batch_of(
+    tokens: np.ndarray,
+    starts: set[int],
+    samples: Sequence[Sequence[tuple[int, int]]],
+    length: int,
+    *,
+    across: bool = False,
+    fill: int = 0,
+    template: Sequence[int] | None = None,
+) -> dict[str, np.ndarray]:
+    """The batch of some samples, each given by its pieces (first, number of tokens) of the tokens of a table.
+
+    `starts` is where the documents of the table begin.
+    """
+    rows = []
+    for pieces in samples:
+        places = [first + i for first, count in pieces for i in range(count)]
+        begins = [place in starts for place in places]
+        rows.append(_row([int(tokens[place]) for place in places], begins, length, across, fill, template))
+    kinds = {"input_ids": np.int64, "targets": np.int64, "position_ids": np.int64, "doc_ids": np.int32}
+    arrays = {name: np.array([row[name] for row in rows], kind) for name, kind in kinds.items()}
+    ids = arrays["doc_ids"].ravel().tolist()
+    bounds = [at for at in range(len(ids)) if at % length == 0 or ids[at] != ids[at - 1]] + [len(ids)]
     return arrays | {"cu_seqlens": np.array(bounds, np.int32), "max_seqlen": np.diff(bounds).max()}
+
+
+def _row(
+    t: list[int], first: list[bool], length: int, across: bool, fill: int, template: Sequence[int] | None
+) -> dict[str, list[int]]:
+    """One sample, element by element: t[j] its tokens, first[j] whether t[j] is the first token of a document."""
+    m, k = len(t), min(len(t), length)
+    begins = [j > 0 and first[j] for j in range(m)]
+    targets, positions, documents = [], [], []
+    for j in range(length):
+        targets.append(t[j + 1] if j < k and j + 1 < m and (across or not begins[j + 1]) else -100)
+        if j < k:
+            positions.append(j if across else j - max(i for i in range(j + 1) if i == 0 or begins[i]))
+            documents.append(0 if across else sum(begins[1 : j + 1]))
+        else:
+            positions.append(j - k)
+            documents.append(documents[k - 1] + 1)
+    if template is not None:
+        ends = [e for e in range(len(template), m + 1) if t[e - len(template) : e] == list(template)]
+        targets = [target if ends and j + 1 >= ends[0] else -100 for j, target in enumerate(targets)]
+    inputs = [t[j] if j < k else fill for j in range(length)]
+    return {"input_ids": inputs, "targets": targets, "position_ids": positions, "doc_ids": documents}

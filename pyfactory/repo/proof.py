@@ -6,6 +6,7 @@ What no reading of this repository can show is listed as outside the proof.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +18,7 @@ from pyfactory.core.digest import NO_DIGEST, Digest, parse_digest
 from pyfactory.core.progress import Progress, no_progress
 from pyfactory.errors import InvalidInputError, NotFoundError, PyfactoryError
 from pyfactory.repo.home import Home
+from pyfactory.repo.index_files import INDEX, index_sides
 from pyfactory.repo.records import Everything, keys_of, marks
 from pyfactory.repo.redaction import Overlay, Redaction, overlay_of
 from pyfactory.shard.blank import FORGOTTEN, blank_rows, rows_with_text
@@ -149,13 +151,17 @@ class _Search:
                 self._fail(digest, f"the shard {digest}, which was replaced, is still stored", _GC)
 
     def caches(self) -> None:
-        """Check that no completion mark and no sketch tells of what was replaced."""
+        """Check that no completion mark, no sketch and no record index tells of what was replaced."""
         for key, result in marks(self.home):
             for digest in self.old.intersection(result.digests()):
                 self._fail(key, f"the result of a task names {digest}, which was replaced", _GC)
         for key, _ in self.home.store.list("sketch"):
             if _shard_of(key) in self.old:
                 self._fail(key, "a sketch tells of a shard that was replaced", _GC)
+        for key, _ in self.home.store.list(INDEX):
+            with suppress(PyfactoryError):  # what is no index tells nothing
+                if not self.old.isdisjoint(index_sides(self.home.store, key)):
+                    self._fail(key, "a record index tells of a side that was replaced", _GC)
 
     def tables(self, everything: Everything) -> None:
         """Read everything that commits lead to, shards with an eye to what is in them."""

@@ -181,15 +181,10 @@ class Reachable:
             named_by: What names it and makes it an error that something is missing; "" lets that pass.
         """
         waiting = [digest]
-        while waiting:
-            digest = waiting.pop()
-            name = bytes.fromhex(digest)
-            content = None if name in self._commits else self._get(digest, named_by)
-            if content is None:
-                continue
+        for digest, content in self._unmarked(waiting, self._commits, named_by):
             what = f"commit {digest}"
             commit = Commit.from_value(decode(content, what), what)
-            self._commits.add(name)
+            self._commits.add(bytes.fromhex(digest))
             self._progress("mark", len(self._commits), None)
             self._found["commits"].add(digest)
             made_by = commit.made_by or {}
@@ -205,14 +200,9 @@ class Reachable:
     def mark_manifest(self, root: Digest, named_by: str = "") -> None:
         """Mark the nodes, shards and sides of a manifest; see `mark_commit`."""
         waiting = [root]
-        while waiting:
-            digest = waiting.pop()
-            name = bytes.fromhex(digest)
-            content = None if name in self._nodes else self._get(digest, named_by)
-            if content is None:
-                continue
+        for digest, content in self._unmarked(waiting, self._nodes, named_by):
             node = parse_node(content, f"the manifest node {digest}")
-            self._nodes.add(name)
+            self._nodes.add(bytes.fromhex(digest))
             self._found["nodes"].add(digest)
             if node.level:
                 packed = node.records["child"].tobytes()
@@ -271,6 +261,14 @@ class Reachable:
     def _note_commit(self, commit: object) -> None:
         if isinstance(commit, str) and "=" not in commit:
             self._noted += digests_in(commit)
+
+    def _unmarked(self, waiting: list[Digest], marked: set[bytes], named_by: str) -> Iterator[tuple[Digest, bytes]]:
+        """Yield what waits and is not marked, with its bytes, until nothing waits; who reads it marks it."""
+        while waiting:
+            digest = waiting.pop()
+            content = None if bytes.fromhex(digest) in marked else self._get(digest, named_by)
+            if content is not None:
+                yield digest, content
 
     def _get(self, digest: Digest, named_by: str) -> bytes | None:
         """Return the bytes of an object, None if it is missing and nothing that must be whole names it."""

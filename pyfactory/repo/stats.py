@@ -20,7 +20,7 @@ from pyfactory.repo.swept import CONDEMNED, SWEEP, load_listing
 
 __all__ = ["Stats", "TableStats", "stats"]
 
-_FOLDERS = ("log", "summary", "runs", "memo", "sketch", "signatures", "leases")
+_FOLDERS = ("log", "summary", "runs", "memo", "sketch", "index", "signatures", "leases")
 
 
 @dataclass(frozen=True, slots=True)

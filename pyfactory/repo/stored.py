@@ -17,6 +17,7 @@ from pyfactory.core.canonical import decode
 from pyfactory.core.digest import Digest
 from pyfactory.core.progress import Progress
 from pyfactory.errors import NotFoundError, PyfactoryError
+from pyfactory.repo.index_files import INDEX, index_sides
 from pyfactory.repo.listing import WIDTH, Digests, contains, digests_of, hexadecimal, packed_digests
 from pyfactory.repo.threads import in_order
 from pyfactory.store.base import Store
@@ -101,7 +102,8 @@ def kinds_of(store: Store, some: Stored) -> dict[str, tuple[int, int]]:
 def delete_caches(store: Store, digests: Digests, before: Callable[[], None]) -> dict[str, tuple[int, int]]:
     """Delete what only serves objects that are about to be deleted; return number and bytes by kind.
 
-    These are completion marks that name one of them, what was counted in them, and signatures of commits among them.
+    These are completion marks that name one of them, what was counted in them, record indexes that list one of them,
+    and signatures of commits among them.
     What cannot be read is left alone. `before`: see `delete_all`.
     """
     if not len(digests):
@@ -120,6 +122,7 @@ def delete_caches(store: Store, digests: Digests, before: Callable[[], None]) ->
         "completion marks": _delete_where(store, "memo", names_one, before),
         "signatures": _delete_where(store, "signatures", signs_one, before),
         "sketches": _delete_sketches(store, digests),
+        "record indexes": _delete_indexes(store, digests),
     }
     return {kind: counts for kind, counts in freed.items() if counts[0]}
 
@@ -167,6 +170,16 @@ def _delete_sketches(store: Store, digests: Digests) -> tuple[int, int]:
         return match is not None and _any(digests, [Digest(match[1] + match[2])])
 
     return _delete_keys(store, [(key, nbytes) for key, nbytes in store.list("sketch") if of_one(key)])
+
+
+def _delete_indexes(store: Store, digests: Digests) -> tuple[int, int]:
+    def of_one(entry: tuple[str, int]) -> tuple[str, int] | None:
+        with suppress(PyfactoryError):
+            return entry if _any(digests, index_sides(store, entry[0])) else None
+        return None
+
+    found = [entry for entry in in_order(of_one, store.list(INDEX), _WORKERS) if entry is not None]
+    return _delete_keys(store, found)
 
 
 def _delete_keys(store: Store, entries: list[tuple[str, int]]) -> tuple[int, int]:

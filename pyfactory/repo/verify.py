@@ -13,8 +13,8 @@ must be right.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pyfactory.core.digest import Digest, digest_of
@@ -75,20 +75,13 @@ def verify(
     entries, consumed = check_runs(home.store, findings)
     history = History(objects, findings)
     history.run(*_commits(chain, consumed))
-    with ExitStack() as closing:
-        verified = None if resume is None else Verified(resume, digest_of(home.store.get(log_key(0))))
-        if verified is not None:
-            closing.callback(verified.close)
-        scrub = closing.enter_context(Scrub(findings, tally, workers or os.cpu_count() or 1, sample, verified))
+    threads = workers or os.cpu_count() or 1
+    with _verified(home, resume) as verified, Scrub(findings, tally, threads, sample, verified) as scrub:
         tables = Tables(objects, findings, scrub, _redirect(home, chain, findings))
         for use in history.uses.values():
             tables.check(use)
         scrub.drain()
-        if verified is not None:
-            verified.finish()
-    listed = {digest: ref for ref, digest in chain.refs().items() if ref.startswith(GC)}
-    check_documents(home, objects, findings, chain.documents | listed)
-    check_rules(home, objects, findings, chain.refs())
+    _check_named(home, chain, objects, findings)
     check_marks(home.store, advice)
     _attribute(home, history, findings)
     for check in checks:
@@ -105,6 +98,25 @@ def verify(
         redacted=tally.redacted,
         advice=advice.all(),
     )
+
+
+@contextmanager
+def _verified(home: Home, path: Path | None) -> Iterator[Verified | None]:
+    """Keep in a file what is verified, if there is to be one, and remove it when the block has read everything."""
+    if path is None:
+        yield None
+        return
+    with closing(Verified(path, digest_of(home.store.get(log_key(0))))) as verified:
+        yield verified
+        verified.finish()
+
+
+def _check_named(home: Home, chain: LogCheck, objects: Counting, findings: Findings) -> None:
+    """Check what the log names besides commits: rules, keys, redactions, lists of sweeps."""
+    refs = chain.refs()
+    listed = {digest: ref for ref, digest in refs.items() if ref.startswith(GC)}
+    check_documents(home, objects, findings, chain.documents | listed)
+    check_rules(home, objects, findings, refs)
 
 
 def _commits(chain: LogCheck, consumed: Mapping[Digest, str]) -> tuple[dict[Digest, str], dict[Digest, str]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+
+import pyarrow as pa
 
 from pyfactory.core.digest import NO_DIGEST, Digest
 from pyfactory.errors import CorruptError, NotFoundError, PyfactoryError
@@ -94,17 +96,18 @@ class Tables:
         self.findings.add("count", digest, f"the manifest node {digest}: {what}", use.tables, use.commit)
 
     def _part(self, part: Part, use: Use, columns: str) -> None:
-        raw = Objects(self.objects.store)
         said = (part.rows, part.tokens, part.nbytes)
-        named = _Named(raw, use, part.shard, part.shard in self.redirect)
-        self.scrub.submit(part.shard, said, columns, partial(_check_shard, named, said))
+        self._shard(part.shard, part.shard in self.redirect, said, use, columns)
         if part.shard in self.redirect:
             # The tokens of what is forgotten are masked or empty, so bytes differ; rows and tokens do not.
-            instead = _Named(raw, use, self.redirect[part.shard], False)
-            self.scrub.submit(instead.digest, said[:2], columns, partial(_check_shard, instead, said[:2]))
+            self._shard(self.redirect[part.shard], False, said[:2], use, columns)
         for side, gone in _sides(part, self.redirect):
-            named = _Named(raw, use, side, gone)
-            self.scrub.submit(side, (part.rows,), "", partial(_check_side, named, part))
+            named = _Named(Objects(self.objects.store), use, side, f"side {side} of shard {part.shard}", gone)
+            self.scrub.submit(side, (part.rows,), "", partial(named.check, partial(_compare_side, part)))
+
+    def _shard(self, digest: Digest, gone: bool, said: tuple[int, ...], use: Use, columns: str) -> None:
+        named = _Named(Objects(self.objects.store), use, digest, f"shard {digest}", gone)
+        self.scrub.submit(digest, said, columns, partial(named.check, partial(_compare_shard, said)))
 
 
 def named_by(objects: Objects, root: Digest, wanted: set[str]) -> Iterator[str]:
@@ -125,22 +128,33 @@ def named_by(objects: Objects, root: Digest, wanted: set[str]) -> Iterator[str]:
                 yield from {entry.part.shard, entry.part.side} & wanted
 
 
+_Compare = Callable[["_Named", pa.RecordBatch, int, Findings], None]
+"""Compares rows, and the bytes that they take, with what is said of them; CorruptError if they are something else."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """An object and who names it; `gone`: it may be missing, since a redaction replaces it."""
+    """An object, who names it and how errors do; `gone`: it may be missing, since a redaction replaces it."""
 
     objects: Objects
     use: Use
     digest: Digest
+    what: str
     gone: bool
 
-    def get(self) -> bytes | None:
-        try:
-            return self.objects.get(self.digest)
-        except NotFoundError:
-            if self.gone:
-                return None
-            raise
+    def check(self, compare: _Compare, findings: Findings) -> int | None:
+        """Compare an object with its digest and what is said of it; return its bytes, None if it may be gone and is."""
+        use, nbytes = self.use, _UNREAD
+        with findings.noting(self.digest, use.tables, use.commit, required=use.required):
+            try:
+                content = self.objects.get(self.digest)
+            except NotFoundError:
+                if self.gone:
+                    return None
+                raise
+            nbytes = len(content)
+            compare(self, open_shard(content, self.what, verify=True), nbytes, findings)
+        return nbytes
 
 
 def _sides(part: Part, redirect: Mapping[Digest, Digest]) -> list[tuple[Digest, bool]]:
@@ -151,37 +165,22 @@ def _sides(part: Part, redirect: Mapping[Digest, Digest]) -> list[tuple[Digest, 
     return [(part.side, False)]
 
 
-def _check_shard(named: _Named, said: tuple[int, ...], findings: Findings) -> int | None:
-    """Compare a shard with its digest, its counts (rows, tokens and perhaps bytes) and the columns of its table."""
-    use, digest, nbytes = named.use, named.digest, _UNREAD
-    what = f"shard {digest}"
-    with findings.noting(digest, use.tables, use.commit, required=use.required):
-        content = named.get()
-        if content is None:
-            return None
-        nbytes = len(content)
-        batch = open_shard(content, what, verify=True)
-        tokens = 0 if token_width(batch.schema) is None else len(batch.column(TOKENS).flatten())
-        found = (batch.num_rows, tokens, nbytes)[: len(said)]
-        if found != said:
-            message = f"{what} holds {found} rows, tokens, bytes, but its manifest says {said}"
-            findings.add("count", digest, message, use.tables, use.commit)
-        columns = [list(column) for column in use.state.schema]
-        if is_side_schema(batch.schema) or schema_to_value(batch.schema) != columns:
-            raise CorruptError(f"{what} has other columns than its table")
-    return nbytes
+def _compare_shard(
+    said: tuple[int, ...], named: _Named, batch: pa.RecordBatch, nbytes: int, findings: Findings
+) -> None:
+    """Compare a shard with its counts (rows, tokens and perhaps bytes) and the columns of its table."""
+    use = named.use
+    tokens = 0 if token_width(batch.schema) is None else len(batch.column(TOKENS).flatten())
+    found = (batch.num_rows, tokens, nbytes)[: len(said)]
+    if found != said:
+        message = f"{named.what} holds {found} rows, tokens, bytes, but its manifest says {said}"
+        findings.add("count", named.digest, message, use.tables, use.commit)
+    columns = [list(column) for column in use.state.schema]
+    if is_side_schema(batch.schema) or schema_to_value(batch.schema) != columns:
+        raise CorruptError(f"{named.what} has other columns than its table")
 
 
-def _check_side(named: _Named, part: Part, findings: Findings) -> int | None:
-    """Compare a side with its digest and the number of rows."""
-    use, digest, nbytes = named.use, named.digest, _UNREAD
-    what = f"side {digest} of shard {part.shard}"
-    with findings.noting(digest, use.tables, use.commit, required=use.required):
-        content = named.get()
-        if content is None:
-            return None
-        nbytes = len(content)
-        batch = open_shard(content, what, verify=True)
-        if not is_side_schema(batch.schema) or batch.num_rows != part.rows:
-            raise CorruptError(f"{what} does not name its {part.rows} rows")
-    return nbytes
+def _compare_side(part: Part, named: _Named, batch: pa.RecordBatch, nbytes: int, findings: Findings) -> None:
+    """Compare a side with the number of rows."""
+    if not is_side_schema(batch.schema) or batch.num_rows != part.rows:
+        raise CorruptError(f"{named.what} does not name its {part.rows} rows")

@@ -19,6 +19,8 @@ from pyfactory.shard.manifest import Manifest, Part
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
+    from pyfactory.repo.record_index import RecordIndex
+
 __all__ = ["Version"]
 
 
@@ -98,6 +100,13 @@ class Version:
     def manifest(self) -> Manifest:
         """The shards of the table; the first access reads the root node."""
         return Manifest(self.repository.objects, self.state.manifest)
+
+    @cached_property
+    def record_index(self) -> RecordIndex:
+        """Where its records are; the first look-up opens it, and makes what is missing of it."""
+        from pyfactory.repo.record_index import RecordIndex  # here: most readers look for no record
+
+        return RecordIndex(self.repository, self.manifest, self.table)
 
     def parts(self) -> Iterator[Part]:
         """Yield the shards in order."""

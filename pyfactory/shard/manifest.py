@@ -18,7 +18,19 @@ from numpy.typing import NDArray
 from pyfactory.core.digest import Digest
 from pyfactory.core.forks import renew_in_children
 from pyfactory.errors import CorruptError, InvalidInputError
-from pyfactory.shard.node import BYTES, QUANTITIES, ROWS, SHARDS, TOKENS, Node, load_child, load_node, sort_key
+from pyfactory.shard.node import (
+    BYTES,
+    QUANTITIES,
+    ROWS,
+    SHARDS,
+    TOKENS,
+    Node,
+    load_child,
+    load_node,
+    packed_sort_key,
+    sort_key,
+    sort_keys,
+)
 from pyfactory.shard.tree import Entry, Part, entries_of, extend_tree, new_batch, part_of, write_tree
 
 if TYPE_CHECKING:
@@ -110,6 +122,22 @@ class Manifest:
             rest -= int(node.starts[SHARDS, index])
             node = self._child(node, index)
         return part_of(node, rest)
+
+    def ordinal_of(self, key: bytes) -> int:
+        """Return the number of the shard that has a key (its 48 stored bytes). O(log shards).
+
+        Raises:
+            InvalidInputError: No shard has it.
+        """
+        node, wanted, before = self._node, packed_sort_key(key), 0
+        while node.level:
+            index = max(int(np.searchsorted(sort_keys(node.records), wanted, side="right")) - 1, 0)
+            before += int(node.starts[SHARDS, index])
+            node = self._child(node, index)
+        index = int(np.searchsorted(sort_keys(node.records), wanted))
+        if index == len(node.records) or node.key(index) != key:
+            raise InvalidInputError(f"no shard of the manifest {self.root} has the key {key.hex()}")
+        return before + index
 
     def locate_tokens(self, positions: Int64s) -> tuple[Int64s, Int64s]:
         """Find tokens by their index in the table.

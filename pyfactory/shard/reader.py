@@ -167,6 +167,12 @@ class Side:
             raise CorruptError(f"{self.what}: a key names row {rows[-1]} of {len(self)}")
         return rows
 
+    def sorted_keys(self) -> tuple[NDArray[Any], NDArray[np.uint32]]:
+        """Return the keys, V16[rows], ascending, and the row of each, uint32[rows]; both read-only."""
+        if len(self) and int(self._rows.max()) >= len(self):
+            raise CorruptError(f"{self.what}: a key names row {self._rows.max()} of {len(self)}")
+        return self.keys, self._rows
+
     def check(self) -> None:
         """Check every key, row and origin, in O(rows); CorruptError says which row is wrong."""
         order = sorted(range(len(self)), key=self._row)

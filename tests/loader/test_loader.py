@@ -213,7 +213,7 @@ def test_bad_arguments():
     stream = a_stream()
     for arguments in (
         {},
-        {"batch_size": 4, "global_batch": 8},
+        {"batch_size": 3, "global_batch": 8},
         {"batch_size": 0},
         {"batch_size": -1},
         {"batch_size": len(stream) + 1},

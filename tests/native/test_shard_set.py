@@ -42,11 +42,16 @@ class Table:
 
     def pieces(self, firsts: list[int], length: int) -> list[np.ndarray]:
         """shard, first, count, offsets of the runs of length + 1 tokens."""
+        return self.places([[(first, length + 1)] for first in firsts])
+
+    def places(self, samples: list[list[tuple[int, int]]]) -> list[np.ndarray]:
+        """shard, first, count, offsets of samples of pieces (first, number of tokens) of the table."""
         found, offsets = [], [0]
-        for first in firsts:
-            for i, (start, stop) in enumerate(pairwise(self.cuts)):
-                low, high = max(first, start), min(first + length + 1, stop)
-                found += [(100 + i, low - start, high - low)] if low < high else []
+        for pieces in samples:
+            for first, count in pieces:
+                for i, (start, stop) in enumerate(pairwise(self.cuts)):
+                    low, high = max(first, start), min(first + count, stop)
+                    found += [(100 + i, low - start, high - low)] if low < high else []
             offsets.append(len(found))
         return [*np.array(found, np.int64).T.copy(), np.array(offsets)]
 
@@ -65,25 +70,48 @@ def tables(draw: st.DrawFn) -> Table:
     return Table(tokens, bounds, [0, *sorted(inner), bounds[-1]])
 
 
+@st.composite
+def samples_of(draw: st.DrawFn, table: Table, length: int) -> list[list[tuple[int, int]]]:
+    """Samples of 1 to length + 1 tokens: one run each, or pieces anywhere, also such as touch."""
+    total, samples = len(table.tokens), []
+    for _ in range(draw(st.integers(1, 4))):
+        room, pieces = draw(st.one_of(st.just(length + 1), st.integers(1, length + 1))), []
+        while room:
+            near = st.sampled_from([bound for bound in table.bounds if bound < total])
+            first = draw(st.one_of(st.integers(0, total - 1), near))
+            count = min(room, total - first, draw(st.one_of(st.just(room), st.integers(1, room))))
+            pieces.append((first, count))
+            room = 0 if len(pieces) == 6 else room - count
+        samples.append(pieces)
+    return samples
+
+
 def empty(names: set[str], samples: int, length: int) -> dict[str, np.ndarray]:
     return {name: np.full((samples, length), UNWRITTEN, ARRAYS[name]) for name in names}
 
 
 @given(st.data(), tables(), st.sets(st.sampled_from([*ARRAYS, "cu_seqlens"])))
 def test_fill_is_the_reference(drawn: st.DataObject, table: Table, fields: set[str]) -> None:
-    """Any samples, any cut into shards, any choice of outputs.
+    """Any samples of any pieces, any cut into shards, any recipe, any choice of outputs.
 
-    Catches signed widening, a document start on a shard's first token that is overlooked, the target behind a sample's
-    end that is not ignored, targets shifted at the seam between pieces, and outputs that depend on one another.
+    Catches signed widening, a document start on a shard's first token that is overlooked, a piece that begins inside a
+    document taken for a new one, the target behind a sample's end that is not ignored, targets shifted at the seam
+    between pieces, padding with a target, and outputs that depend on one another.
     """
-    total = len(table.tokens)
-    length = drawn.draw(st.integers(1, total - 1))
-    firsts = drawn.draw(st.lists(st.integers(0, total - length - 1), min_size=1, max_size=5))
-    outputs = empty(fields & set(ARRAYS), len(firsts), length)
+    length = drawn.draw(st.integers(1, 90))
+    samples = drawn.draw(samples_of(table, length))
+    recipe: dict[str, Any] = {"across": drawn.draw(st.booleans()), "fill": drawn.draw(st.sampled_from([0, 7, 2**40]))}
+    template = drawn.draw(templates(table, samples))
+    outputs = empty(fields & set(ARRAYS), len(samples), length)
     cu_seqlens, longest = table.shards().fill(
-        *table.pieces(firsts, length), length, cu_seqlens="cu_seqlens" in fields, **outputs
+        *table.places(samples),
+        length,
+        cu_seqlens="cu_seqlens" in fields,
+        template=None if template is None else np.array(template, np.int64),
+        **recipe,
+        **outputs,
     )
-    expected = batch_of(table.tokens, set(table.bounds), firsts, length)
+    expected = batch_of(table.tokens, set(table.bounds), samples, length, template=template, **recipe)
     for name, array in outputs.items():
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
     assert (cu_seqlens is not None) == ("cu_seqlens" in fields)
@@ -92,6 +120,16 @@ def test_fill_is_the_reference(drawn: st.DataObject, table: Table, fields: set[s
         assert cu_seqlens.tolist() == expected["cu_seqlens"].tolist()
     if fields - {"input_ids"}:
         assert longest == expected["max_seqlen"]
+
+
+@st.composite
+def templates(draw: st.DrawFn, table: Table, samples: list[list[tuple[int, int]]]) -> list[int] | None:
+    """No template, one that is in a sample, or one that is in none."""
+    if draw(st.booleans()):
+        return None
+    tokens = [int(table.tokens[first + i]) for first, count in draw(st.sampled_from(samples)) for i in range(count)]
+    start = draw(st.integers(0, len(tokens) - 1))
+    return tokens[start : start + draw(st.integers(1, 4))] + draw(st.sampled_from([[], [2**33]]))
 
 
 def test_by_hand() -> None:
@@ -172,11 +210,13 @@ def test_the_good_call_is_good() -> None:
         (IndexError, "outside", {"count": [0, 2, 3]}),
         (IndexError, "outside", {"count": [-5, 2, 3]}),
         (IndexError, "outside", {"count": [2**63 - 1, 2, 3]}),
-        (ValueError, r"length \+ 1", {"count": [4, 2, 3]}),
         (ValueError, r"length \+ 1", {"count": [6, 2, 3]}),
+        (ValueError, r"length \+ 1", {"count": [5, 2, 4]}),
         (ValueError, r"length \+ 1", {"offsets": [0, 2, 3]}),
         (ValueError, r"length \+ 1", {"offsets": [0, 0, 3]}),
-        (ValueError, r"length \+ 1", {"length": 5}),
+        (ValueError, r"length \+ 1", {"offsets": [0, 3, 3]}),
+        (ValueError, r"length \+ 1", {"length": 3}),
+        (ValueError, "wrong size", {"length": 5}),
         (ValueError, r"1 to 2\^31", {"length": 0}),
         (ValueError, r"1 to 2\^31", {"length": -1}),
         (ValueError, r"1 to 2\^31", {"length": 2**62}),  # times 2 samples: 0 in 64 bits, if nobody looks
@@ -241,3 +281,81 @@ def test_tokens_that_are_wrong(tokens: np.ndarray) -> None:
     with pytest.raises(ValueError, match="packed array"):
         shards.add(0, np.zeros(10, np.uint8), np.empty(0, np.int64))
     assert 0 not in shards
+
+
+# Documents of 3, 2 and 5 tokens: 10 11 12 | 13 14 | 15 16 17 18 19.
+SHORT = Table(np.arange(10, 20, dtype=np.uint8), [0, 3, 5, 10], [0, 5, 10])
+
+
+def filled(samples: list[list[tuple[int, int]]], length: int, **recipe: Any) -> dict[str, list[list[int]]]:
+    outputs = empty(set(ARRAYS), len(samples), length)
+    cu_seqlens, longest = SHORT.shards().fill(*SHORT.places(samples), length, cu_seqlens=True, **recipe, **outputs)
+    assert cu_seqlens is not None
+    shown = {name: array.tolist() for name, array in outputs.items()}
+    return shown | {"cu_seqlens": cu_seqlens.tolist(), "longest": [longest]}
+
+
+def test_padding_by_hand() -> None:
+    """Mutants: padding has a target; its document is that of the token before it; its positions go on; it has no bound."""
+    found = filled([[(0, 3), (8, 2)], [(3, 1)]], 7, fill=99)
+    assert found["input_ids"] == [[10, 11, 12, 18, 19, 99, 99], [13, *[99] * 6]]
+    # The piece (8, 2) begins inside a document, so it is none of its own.
+    assert found["targets"] == [[11, 12, 18, 19, IGNORE, IGNORE, IGNORE], [IGNORE] * 7]
+    assert found["position_ids"] == [[0, 1, 2, 3, 4, 0, 1], [0, 0, 1, 2, 3, 4, 5]]
+    assert found["doc_ids"] == [[0, 0, 0, 0, 0, 1, 1], [0, *[1] * 6]]
+    assert found["cu_seqlens"] == [0, 5, 7, 8, 14]
+    assert found["longest"] == [6]  # padding is a document of its own
+
+
+def test_a_sample_as_long_as_its_inputs_has_no_last_target() -> None:
+    """Mutant: off by one between length and length + 1 tokens."""
+    assert filled([[(5, 4)]], 4)["targets"] == [[16, 17, 18, IGNORE]]
+    assert filled([[(5, 5)]], 4)["targets"] == [[16, 17, 18, 19]]
+    assert filled([[(5, 4)]], 4)["cu_seqlens"] == [0, 4]
+
+
+def test_documents_seen_across_by_hand() -> None:
+    """Mutant: the target at a boundary stays ignored."""
+    found = filled([[(0, 3), (3, 2), (5, 1)]], 7, across=True)
+    assert found["targets"] == [[11, 12, 13, 14, 15, IGNORE, IGNORE]]
+    assert found["position_ids"] == [[0, 1, 2, 3, 4, 5, 0]]
+    assert found["doc_ids"] == [[0, 0, 0, 0, 0, 0, 1]]
+    assert found["cu_seqlens"] == [0, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("template", "targets"),
+    [
+        ([15], [16, 17, 18, 19, IGNORE]),
+        ([16], [IGNORE, 17, 18, 19, IGNORE]),
+        ([16, 17], [IGNORE, IGNORE, 18, 19, IGNORE]),
+        ([15, 16, 17, 18], [IGNORE, IGNORE, IGNORE, 19, IGNORE]),
+        ([15, 16, 17, 18, 19], [IGNORE] * 5),
+        ([18, 19], [IGNORE] * 5),
+        ([17, 16], [IGNORE] * 5),
+        ([19, 20], [IGNORE] * 5),
+        ([-1], [IGNORE] * 5),
+        ([15 + 2**32], [IGNORE] * 5),
+    ],
+    ids=str,
+)
+def test_a_response_template_by_hand(template: list[int], targets: list[int]) -> None:
+    """The first token behind the template is a target, nothing before it. Mutants: the bound is off by one, either way."""
+    found = filled([[(5, 5)]], 5, template=np.array(template))
+    assert found["targets"] == [targets]
+    assert found["input_ids"] == [[15, 16, 17, 18, 19]]
+
+
+def test_the_first_of_two_templates_counts() -> None:
+    """Mutant: the last one does."""
+    table, out = Table(np.array([1, 9, 2, 9, 3], np.uint8), [0, 5], [0, 5]), np.empty(5, np.int64)
+    table.shards().fill(*table.pieces([0], 4), 5, targets=out, template=np.array([9]))
+    assert out.tolist() == [IGNORE, 2, 9, 3, IGNORE]
+
+
+def test_templates_that_are_wrong() -> None:
+    with pytest.raises(ValueError, match="at least one token"):
+        filled([[(0, 3)]], 3, template=np.array([], np.int64))
+    for wrong in (np.array([1.0]), np.array([1], np.int32), [1]):
+        with pytest.raises(TypeError):
+            filled([[(0, 3)]], 3, template=wrong)

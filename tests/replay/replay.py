@@ -1,10 +1,15 @@
-"""Replays a stream from a repository folder, written from docs/stream-spec.md alone: it shares no code with pyfactory.
+"""Replays a stream from a repository folder, written from docs/stream-spec.md and docs/format.md alone: no code of pyfactory.
 
     replay.py REPO TABLE REF --seed S --sequence-length L [--block-size B --window W] --start P --stop Q
-    replay.py --vectors
+    replay.py --stream FILE --start P --stop Q [--digest | --identity | --phases]
+    replay.py --vectors | --self-check
 
-The first form prints a line per position: position, sample, SHA-256 of the input ids as little-endian 32-bit words.
-The second prints the test vectors kept in vectors.json; section numbers below are those of the specification.
+The first form prints a line per position: position, sample, SHA-256 of the input ids as little-endian 32-bit words. FILE is
+JSON: {"seed", "phases": [{"at", "recipe": {...}, "sources": [{"name", "repo", "table", "ref", "weight", "cap", "unseen_since"}]}]},
+the last three of them where they are needed, `unseen_since` the ref of the old version, the recipe as in section 11. It prints
+position, phase, source, "old", "added" or "-", epoch, sample, and the SHA-256 of input_ids, targets, position_ids and doc_ids.
+
+arithmetic.py has sections 3 to 6, phases.py 6 and 7, delivery.py 8 to 11, stored.py the repository, vectors.py vectors.json.
 """
 
 from __future__ import annotations
@@ -14,249 +19,171 @@ import hashlib
 import json
 import struct
 import sys
-from bisect import bisect_right
 from functools import cache
-from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
+from delivery import NAMES, blake3, canonical, deliver, digest, identity
+from phases import Asked, Chain, Sample, Source
+from stored import Piece, Repository, Table, cut, unmatched
 
-WORD, MASK = 2**32 - 1, 2**64 - 1
-
-
-def key(purpose: str, source: str, seed: int) -> int:
-    """Section 3: the 64-bit key of one purpose."""
-    text = b"\0".join([b"pyfactory stream 1", str(seed).encode(), purpose.encode(), source.encode()])
-    return int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
+DEFAULTS = {"packing": "concat", "block_size": 1, "window": 1}
 
 
-def philox(counter: tuple[int, int, int, int], k: int) -> tuple[int, int, int, int]:
-    """Section 3: one block of Philox4x32-10."""
-    (c0, c1, c2, c3), k0, k1 = counter, k & WORD, k >> 32
-    for _ in range(10):
-        p0, p1 = 0xD2511F53 * c0, 0xCD9E8D57 * c2
-        c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & WORD, (p0 >> 32) ^ c3 ^ k1, p0 & WORD
-        k0, k1 = (k0 + 0x9E3779B9) & WORD, (k1 + 0xBB67AE85) & WORD
-    return c0, c1, c2, c3
+class Stream:
+    """A stream as FILE describes it."""
+
+    def __init__(self, seed: int, phases: list[dict[str, Any]]) -> None:
+        self.seed, self.tables = seed, {}
+        self.recipes = [DEFAULTS | phase["recipe"] for phase in phases]
+        self.repository = cache(lambda folder: Repository(Path(folder)))
+        self.added = cache(lambda new, old: unmatched(self.tables[new].documents(), self.tables[old].documents()))
+        self.gone = cache(lambda old, new: unmatched(self.tables[old].documents(), self.tables[new].documents()))
+        self.packed: dict[tuple[str, str, int], list[list[Piece]]] = {}  # by version, packing and length
+        asked = []
+        for phase, recipe in zip(phases, self.recipes, strict=True):
+            asked.append(Asked(phase.get("at", 0), [self.source(said, recipe) for said in phase["sources"]]))
+        self.chain = Chain(seed, asked)
+
+    def table(self, said: dict[str, Any], ref: str) -> Table:
+        table = Table(self.repository(said["repo"]), said["table"], said[ref])
+        return self.tables.setdefault(table.version, table)
+
+    def source(self, said: dict[str, Any], recipe: dict[str, Any]) -> Source:
+        """Sections 1 and 7: a source with its samples of an epoch."""
+        table, length = self.table(said, "ref"), recipe["sequence_length"]
+        geometry = (recipe["packing"], length, recipe["block_size"], recipe["window"])
+        n, packing = (table.tokens - 1) // length, ""
+        if recipe["packing"] != "concat":
+            packing, samples = said["packing"]["digest"], said["packing"]["samples"]
+            self.packed[table.version, recipe["packing"], length] = samples
+            n = len(samples)
+        old, added = "", 0
+        if "unseen_since" in said:
+            old = self.table(said, "unseen_since").version
+            added = max(0, sum(stop - first for first, stop in self.added(table.version, old)) - 1) // length
+        if n < 1:
+            raise ValueError(f"{said['name']} has no sample")
+        weight, cap = said.get("weight", "1"), said.get("cap")
+        return Source(said["name"], table.version, n, geometry, weight, cap, packing, old, added)
+
+    def recipe(self, phase: int) -> dict[str, Any]:
+        return self.recipes[self.chain.phases[phase].asked]
+
+    def pieces(self, phase: int, sample: Sample) -> list[Piece]:
+        """Section 1: the tokens of its table that a sample reads."""
+        recipe = self.recipe(phase)
+        length = recipe["sequence_length"]
+        start, stop = sample.sample * length, (sample.sample + 1) * length + 1
+        if sample.side == "added":
+            return cut(self.added(sample.version, self.unseen(phase, sample)[1]), start, stop)
+        if recipe["packing"] == "concat":
+            return [(start, stop)]
+        return self.packed[sample.version, recipe["packing"], length][sample.sample]
+
+    def unseen(self, phase: int, sample: Sample) -> tuple[str, str]:
+        """The new and the old version of a source that delivers what is unseen."""
+        leaves = self.chain.phases[phase].leaves
+        return next((leaf.source.version, leaf.source.unseen_since) for leaf in leaves if leaf.source.name == sample.source)
+
+    def row(self, position: int) -> tuple[int, Sample, dict[str, list[int]]]:
+        """Sections 9 and 12: the phase, the sample and what is delivered."""
+        phase, sample = self.chain.at(position)
+        recipe = self.recipe(phase)
+        t: list[int] = []
+        begins: list[bool] = []
+        masked: list[bool] = []
+        gone: list[Piece] = []
+        if sample.side == "old":
+            new, old = self.unseen(phase, sample)
+            gone = self.gone(old, new)
+        for first, stop in self.pieces(phase, sample):
+            tokens, starts, hidden = self.tables[sample.version].span(first, stop)
+            t, begins = t + tokens, begins + starts
+            masked += [h or any(a <= first + i < b for a, b in gone) for i, h in enumerate(hidden)]
+        across, fill = recipe.get("across_documents", False), recipe.get("fill", 0)
+        template, length = recipe.get("response_template"), recipe["sequence_length"]
+        return phase, sample, deliver(
+            t, begins, length, across=across, fill=fill, template=template, masked=masked
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """Sections 11 and 12: the replay identity."""
+        listed: dict[int, dict[str, Any]] = {}
+        for phase in self.chain.phases:
+            if phase.asked not in listed:  # the first of those with its number is the one that was asked for
+                sources = []
+                for leaf, weight in zip(phase.leaves, phase.weights, strict=True):
+                    s = leaf.source
+                    more = {"weight": weight, "cap": s.cap, "packing": s.packing_table, "unseen_since": s.unseen_since}
+                    sources.append({"name": s.name, "version": s.version, **more})
+                listed[phase.asked] = {"at": phase.start, "recipe": self.recipes[phase.asked], "sources": sources}
+        value = identity(self.seed, list(listed.values()))
+        redacted = {version: said for version, table in self.tables.items() if (said := redactions(table))}
+        if redacted:
+            value["redactions"] = redacted if len(self.tables) > 1 else next(iter(redacted.values()))
+        return value
 
 
-def philox64(k: int, a: int, b: int) -> int:
-    """Section 3: 64 bits drawn at the counter (a, b)."""
-    w0, w1, _, _ = philox((a & WORD, a >> 32, b & WORD, b >> 32), k)
-    return w0 | w1 << 32
+def redactions(table: Table) -> dict[str, Any]:
+    """Section 12: how many redactions mask tokens of a table, and d of that many."""
+    k, d = 0, "0" * 64
+    each = [table.repo.masked(shard) for shard, _, _ in table.shards]
+    for number in range(len(table.repo.redactions)):
+        bases = zip(table.starts, each, strict=False)
+        ranges = [[base + first, base + stop] for base, shard in bases for first, stop in sorted(shard[number])]
+        if ranges:
+            k, d = k + 1, blake3(canonical([d, ranges]))
+    return {"count": k, "digest": d} if k else {}
 
 
-def mix(z: int) -> int:
-    """Section 4: the finaliser of a 64-bit word."""
-    z = ((z ^ z >> 30) * 0xBF58476D1CE4E5B9) & MASK
-    z = ((z ^ z >> 27) * 0x94D049BB133111EB) & MASK
-    return z ^ z >> 31
+def sha(values: list[int], code: str) -> str:
+    return hashlib.sha256(struct.pack(f"<{len(values)}{code}", *values)).hexdigest()
 
 
-def perm(n: int, k: int, x: int, inverse: bool = False) -> int:
-    """Section 4: the bijection of [0, n), or where it takes x from."""
-    if n == 1:
-        return 0
-    bits = max(2, (n - 1).bit_length())
-    low = bits // 2
-    high = bits - low
-    rounds = 32 if bits <= 8 else 8
-
-    def f(r: int, v: int, w: int) -> int:
-        return mix((v + k + (r + 1) * 0x9E3779B97F4A7C15) & MASK) >> (64 - w)
-
-    while True:
-        if inverse:
-            x ^= f(rounds, x >> 1, 1)
-        h, l = x >> low, x & (1 << low) - 1  # noqa: E741 - the names of the specification
-        for r in reversed(range(rounds)) if inverse else range(rounds):
-            if r % 2 == 0:
-                h ^= f(r, l, high)
-            else:
-                l ^= f(r, h, low)  # noqa: E741
-        x = h << low | l
-        if not inverse:
-            x ^= f(rounds, x >> 1, 1)
-        if x < n:
-            return x
-
-
-class Order:
-    """Section 5: position to sample for n samples."""
-
-    def __init__(self, n: int, block: int, window: int, source: str, seed: int) -> None:
-        self.n, self.b = n, min(block, n)
-        self.blocks = -(-n // self.b)
-        self.w = min(window, self.blocks)
-        self.short = n - (self.blocks - 1) * self.b  # samples of the last block
-        self.block_key, self.window_key = key("blocks", source, seed), key("window", source, seed)
-        self.slot_of_short = cache(lambda e: perm(self.blocks, self.slot_key(e), self.blocks - 1, inverse=True))
-
-    def slot_key(self, e: int) -> int:
-        return philox64(self.block_key, e, 0)
-
-    def before(self, e: int, slot: int) -> int:
-        """Samples in the slots before this one, in epoch e."""
-        return slot * self.b - (self.b - self.short if slot > self.slot_of_short(e) else 0)
-
-    def sample(self, position: int) -> int:
-        e, k = divmod(position, self.n)
-        if self.b == 1:
-            return perm(self.blocks, self.slot_key(e), k)
-        v = k // (self.w * self.b)  # one too few where the short block came earlier and made room
-        v += self.before(e, min(self.blocks, (v + 1) * self.w)) <= k
-        first, stop = v * self.w, min(self.blocks, (v + 1) * self.w)
-        start = self.before(e, first)
-        m = self.before(e, stop) - start
-        wanted = start + perm(m, philox64(self.window_key, v, e), k - start)
-        slot = next(s for s in range(first, stop) if wanted < self.before(e, s + 1))
-        return perm(self.blocks, self.slot_key(e), slot) * self.b + wanted - self.before(e, slot)
-
-
-def deliver(lengths: list[int], length: int, samples: list[int]) -> dict[str, list[int]]:
-    """Section 7 for documents of these lengths, token t of the table being the number t; batch rows flattened."""
-    starts = [0, *accumulate(lengths)]  # of documents; the last is the end of the table
-    out: dict[str, list[int]] = {name: [] for name in ("input_ids", "targets", "position_ids", "doc_ids")}
-    borders = {0}
-    for row, i in enumerate(samples):
-        for j in range(length):
-            t = i * length + j
-            document = bisect_right(starts, t) - 1
-            out["input_ids"].append(t)
-            out["targets"].append(-100 if t + 1 in starts else t + 1)
-            out["position_ids"].append(t - max(i * length, starts[document]))
-            out["doc_ids"].append(document - (bisect_right(starts, i * length) - 1))
-            borders |= {row * length + j} if t in starts else set()
-        borders.add((row + 1) * length)
-    return {**out, "cu_seqlens": sorted(borders)}
-
-
-class Tokens:
-    """The tokens of one table of a repository folder at a ref, in table order."""
-
-    def __init__(self, repo: Path, table: str, ref: str) -> None:
-        self.repo = repo
-        refs: dict[str, str | None] = {}
-        for path in sorted((repo / "log").iterdir()):
-            for change in json.loads(path.read_bytes())["changes"] if path.name.isdigit() else ():
-                refs[change["ref"]] = change["new"]
-        commit = next(refs[name] for name in (ref, f"branch/{ref}", f"tag/{ref}") if refs.get(name))
-        tree = json.loads(self.path(json.loads(self.path(commit).read_bytes())["tree"]).read_bytes())
-        self.shards = list(self.leaves(tree["tables"][table]["manifest"]))
-        self.redirect = self.replaced(refs.get("redaction/last"))
-        self.ends = list(accumulate(tokens for _, tokens in self.shards))
-        self.shard = cache(self.shard_tokens)
-
-    def path(self, digest: str) -> Path:
-        return self.repo / "objects" / digest[:2] / digest[2:]
-
-    def replaced(self, digest: str | None) -> dict[str, str]:
-        """Section 10: what is read in place of redacted shards, from the newest redaction back."""
-        redirect: dict[str, str] = {}
-        while digest:
-            redaction = json.loads(self.path(digest).read_bytes())
-            new = {old: value["shard"] for old, value in redaction["shards"].items()}
-            redirect |= {old: redirect.get(shard, shard) for old, shard in new.items()}
-            digest = redaction["previous"]
-        return redirect
-
-    def leaves(self, digest: str):
-        """(digest, tokens) of the shards below a manifest node."""
-        node = self.path(digest).read_bytes()
-        magic, level, count = struct.unpack_from("<8sII", node)
-        if magic != b"PFNODE01":
-            raise ValueError(f"{digest}: not a manifest node")
-        record = struct.Struct("<Q32sQ32sQQQQ" if level else "<Q32sQ32s32sQQQ")
-        for at in range(count):
-            fields = record.unpack_from(node, 16 + at * record.size)
-            if level:
-                yield from self.leaves(fields[3].hex())
-            else:
-                yield fields[3].hex(), fields[6]
-
-    def shard_tokens(self, ordinal: int) -> np.ndarray:
-        digest = self.redirect.get(self.shards[ordinal][0], self.shards[ordinal][0])
-        batch = pa.ipc.open_file(pa.memory_map(str(self.path(digest)))).get_batch(0)
-        return batch.column("tokens").flatten().to_numpy(zero_copy_only=False)
-
-    def span(self, start: int, stop: int) -> np.ndarray:
-        """Tokens [start, stop) as little-endian 32-bit words."""
-        pieces, ordinal = [], bisect_right(self.ends, start)
-        while start < stop:
-            base = self.ends[ordinal] - self.shards[ordinal][1]
-            end = min(stop, self.ends[ordinal])
-            pieces.append(self.shard(ordinal)[start - base : end - base].astype("<u4"))
-            start, ordinal = end, ordinal + 1
-        return np.concatenate(pieces)
-
-
-def order_vector(n: int, block: int, window: int, table: str, seed: int, positions: list[int]) -> dict[str, object]:
-    order = Order(n, block, window, table, seed)
-    named = {"n": n, "block_size": block, "window": window, "table": table, "seed": str(seed)}
-    return {**named, "positions": positions, "samples": [order.sample(p) for p in positions]}
-
-
-def vectors() -> dict[str, list[dict[str, object]]]:
-    """The test vectors; 64-bit keys are written in hexadecimal, seeds in decimal digits."""
-    known = [  # Random123's kat_vectors for philox4x32-10
-        ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
-        ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
-        ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
-    ]
-    for counter, k, block in known:
-        words, (k0, k1) = [int(c, 16) for c in counter.split()], [int(c, 16) for c in k.split()]
-        if philox((words[0], words[1], words[2], words[3]), k0 | k1 << 32) != tuple(int(c, 16) for c in block.split()):
-            raise AssertionError(f"Philox of {counter} under {k} is not {block}")
-    draws = [(0, 0, 0), (MASK, MASK, MASK), (0xA4093822_299F31D0, 3, 1), (1, 2**32 + 5, 2**33), (7, 2**63, 9)]
-    keys = [(0, "blocks", "tokens"), (0, "window", "tokens"), (7, "blocks", "tokens"), (MASK, "window", "web/é.de")]
-    sizes = [1, 2, 3, 4, 5, 10, 16, 17, 100, 255, 256, 257, 511, 512, 513, 1000, 2**20, 10**12 + 39, 2**61 + 1, 2**62]
-    bijections = []
-    for n in sizes:
-        for k in (0, 0x0123456789ABCDEF, MASK):
-            xs = list(range(n)) if n <= 17 else sorted({0, 1, 2, n // 3, n // 2, n - 2, n - 1})
-            bijections.append({"n": n, "key": f"{k:016x}", "x": xs, "perm": [perm(n, k, x) for x in xs]})
-    small = [(1, 1, 1), (1, 4, 3), (2, 1, 1), (2, 2, 1), (13, 1, 5), (13, 4, 1), (13, 4, 2), (13, 4, 9), (13, 13, 1)]
-    small += [(12, 4, 2), (30, 7, 3), (29, 7, 3), (29, 29, 1), (29, 100, 8), (40, 3, 2), (41, 2, 20)]
-    orders = [order_vector(n, b, w, "tokens", s, list(range(3 * n))) for n, b, w in small for s in (7, 8)]
-    for n, b, w in [(10**6 + 3, 1, 1), (10**6 + 3, 64, 32), (2**40 + 7, 256, 512), (2**40 + 7, 1, 1)]:
-        ps = [e * n + k for e in (0, 1, 2**52 // n) for k in (0, 1, n // 7, n // 2, n - 2, n - 1)]
-        orders.append(order_vector(n, b, w, "web/é.de", MASK, ps))
-    lengths = [5, 1, 1, 9, 4, 1, 16, 3, 8, 2]
-    return {
-        "philox": [dict(zip(("counter", "key", "block"), row, strict=True)) for row in known],
-        "philox64": [{"key": f"{k:016x}", "a": a, "b": b, "value": f"{philox64(k, a, b):016x}"} for k, a, b in draws],
-        "keys": [{"seed": str(s), "purpose": p, "table": t, "key": f"{key(p, t, s):016x}"} for s, p, t in keys],
-        "perm": bijections,
-        "order": orders,
-        "batch": [
-            {"documents": lengths, "sequence_length": n, "samples": samples, **deliver(lengths, n, samples)}
-            for n, samples in [(1, [48, 0, 5, 6]), (4, [0, 1, 2, 11]), (4, [3, 3]), (7, [6, 0, 2]), (49, [0])]
-        ],
-    }
+def print_positions(stream: Stream, positions: range, brief: bool) -> None:
+    for position in positions:
+        phase, sample, row = stream.row(position)
+        hashes = [sha(row[name], "I" if name == "input_ids" else "i") for name in NAMES]
+        said = [phase, sample.source, sample.side or "-", sample.epoch, sample.sample, *hashes]
+        print(position, *([sample.sample, hashes[0]] if brief else said))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("where", nargs="*", metavar="REPO TABLE REF")
-    parser.add_argument("--vectors", action="store_true")
-    for name, default in [("seed", 0), ("sequence-length", 0), ("block-size", 1), ("window", 1), ("start", 0)]:
+    for flag in ("vectors", "self-check", "digest", "identity", "phases"):
+        parser.add_argument(f"--{flag}", action="store_true")
+    parser.add_argument("--stream", type=Path)
+    for name, default in [("seed", 0), ("sequence-length", 0), ("block-size", 1), ("window", 1), ("start", 0), ("stop", 0)]:
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--stop", type=int, default=0)
     asked = parser.parse_args()
-    if asked.vectors:
-        sections = [f'"{k}": [\n' + ",\n".join(map(json.dumps, v)) + "\n]" for k, v in vectors().items()]
-        sys.stdout.write('{\n"specification": 1,\n' + ",\n".join(sections) + "\n}\n")
+    if asked.vectors or asked.self_check:
+        import vectors
+
+        sys.stdout.write(vectors.printed() if asked.vectors else vectors.self_check())
         return
-    if len(asked.where) != 3 or asked.sequence_length < 1:
-        parser.error("REPO TABLE REF and --sequence-length are needed")
-    repo, table, ref = asked.where
-    tokens, length = Tokens(Path(repo), table, ref), asked.sequence_length
-    order = Order((tokens.ends[-1] - 1) // length, asked.block_size, asked.window, table, asked.seed)
-    for position in range(asked.start, asked.stop):
-        i = order.sample(position)
-        span = tokens.span(i * length, (i + 1) * length)
-        sys.stdout.write(f"{position} {i} {hashlib.sha256(span.tobytes()).hexdigest()}\n")
+    if asked.stream:
+        described = json.loads(asked.stream.read_bytes())
+    elif len(asked.where) == 3 and asked.sequence_length > 0:
+        repo, table, ref = asked.where
+        source = {"name": table, "repo": repo, "table": table, "ref": ref}
+        recipe = {name: getattr(asked, name) for name in ("sequence_length", "block_size", "window")}
+        described = {"seed": asked.seed, "phases": [{"recipe": recipe, "sources": [source]}]}
+    else:
+        parser.error("REPO TABLE REF and --sequence-length are needed, or --stream FILE")
+    stream = Stream(described["seed"], described["phases"])
+    positions = range(asked.start, asked.stop)
+    if asked.identity:
+        print(canonical(stream.identity()).decode())
+    elif asked.digest:
+        print(digest([stream.row(position)[2]["input_ids"] for position in positions]))
+    elif asked.phases:
+        for phase in stream.chain.phases:
+            names = " ".join(f"{leaf.source.name}:{w}:{leaf.begin}" for leaf, w in zip(phase.leaves, phase.weights, strict=True))
+            print(phase.start, phase.asked, names)
+    else:
+        print_positions(stream, positions, brief=asked.stream is None)
 
 
 if __name__ == "__main__":

@@ -119,6 +119,6 @@ def test_batch(vector: dict[str, Any], rows: int) -> None:
     arrays["doc_ids"] = np.full(shape, -1, np.int32)
     columns = np.array(pieces).T.copy()
     cu_seqlens, _ = shards.fill(*columns, np.array(offsets), length, cu_seqlens=True, **arrays)
-    by_reference = ref.batch_of(tokens, set(bounds), firsts, length)
+    by_reference = ref.batch_of(tokens, set(bounds), [[(first, length + 1)] for first in firsts], length)
     for name, array in {**arrays, "cu_seqlens": cu_seqlens}.items():
         assert array.ravel().tolist() == by_reference[name].ravel().tolist() == vector[name], name

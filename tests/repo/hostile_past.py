@@ -15,6 +15,7 @@ from pyfactory.audit.lineage import trace
 from pyfactory.audit.seen import runs_that_saw
 from pyfactory.core.canonical import decode, encode
 from pyfactory.core.digest import NO_DIGEST, Digest, digest_of
+from pyfactory.factory.destination import Destination
 from pyfactory.factory.earlier import earlier_import, same_files
 from pyfactory.repo.findings import Findings
 from pyfactory.repo.objects import Commit, Tree
@@ -130,8 +131,9 @@ class Past:
         path = self.folder / "pyfactory.json"
         path.write_text(json.dumps({"format": 1, "checkpoints": {"m.pt": record}}))
         if isinstance(self.pieces["import"], dict):
-            same = partial(same_files, expand([self.raw]))
-            earlier_import(self.repo, self._commit("import"), "corpus", OPTIONS, same)
+            commit = self._commit("import")
+            into = Destination(self.repo, "corpus", "main", commit, self.state, message="", author="", signer=None)
+            earlier_import(into, OPTIONS, partial(same_files, expand([self.raw])))
         found = runs_that_saw(self.repo, [self.record])
         return found, trace(path, repository=self.repo)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyfactory.core.digest import Buffer
 from pyfactory.errors import ConflictError, InvalidInputError, NotFoundError, RefusedError
 from pyfactory.repo.forget import forget
 from pyfactory.repo.forgotten import missing_record, refuse_forgotten
@@ -231,20 +233,25 @@ def test_imports_may_not_bring_it_back(repo: Repository) -> None:
         refuse_forgotten(repo, [raw_part(repo.objects, range(7))], "Eve", "import to raw")
 
 
-def test_of_two_at_once_none_is_lost() -> None:
-    """Catches: redactions of one shard that do not know of each other, of which one would be ignored."""
-    repo = shared_repository(MemoryStore())
-    other = Repository.open(repo.store)
-    create = repo.store.create
+def meanwhile(repo: Repository, act: Callable[[Repository], object]) -> list[str]:
+    """Let somebody else act just before the next entry of the log; return a list that then has its key."""
+    other, create = Repository.open(repo.store), repo.store.create
     raced: list[str] = []
 
-    def slow(key: str, content: bytes) -> bool:
+    def slow(key: str, content: Buffer) -> bool:
         if key.startswith("log/") and not raced:
             raced.append(key)
-            forget(other, ["doc-2"], "the faster one", who="Bob")
+            act(other)
         return create(key, content)
 
     repo.store.create = slow  # type: ignore[method-assign]
+    return raced
+
+
+def test_of_two_at_once_none_is_lost() -> None:
+    """Catches: redactions of one shard that do not know of each other, of which one would be ignored."""
+    repo = shared_repository(MemoryStore())
+    raced = meanwhile(repo, lambda other: forget(other, ["doc-2"], "the faster one", who="Bob"))
     forget(repo, ["doc-3"], "the slower one", who="Ada")
     assert raced
     rows = rows_of(Repository.open(repo.store), "raw", "v1")
@@ -255,17 +262,8 @@ def test_of_two_at_once_none_is_lost() -> None:
 def test_a_commit_made_meanwhile_is_searched_too() -> None:
     """Catches: a record that an import brought while the repository was being searched."""
     repo = shared_repository(MemoryStore())
-    other = Repository.open(repo.store)
-    create = repo.store.create
-    raced: list[str] = []
-
-    def slow(key: str, content: bytes) -> bool:
-        if key.startswith("log/") and not raced:
-            raced.append(key)
-            other.commit({"late": table_of(other.objects, [raw_part(other.objects, [2, 90])])}, message="late")
-        return create(key, content)
-
-    repo.store.create = slow  # type: ignore[method-assign]
+    late = table_of(repo.objects, [raw_part(repo.objects, [2, 90])])
+    raced = meanwhile(repo, lambda other: other.commit({"late": late}, message="late"))
     done = forget(repo, ["doc-2"], "asked to", who="Ada")
     assert raced and len(done.redactions) == 2
     assert list(rows_of(repo, "late", "main")) == [forgotten_id("doc-2"), "doc-90"]

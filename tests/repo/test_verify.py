@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from repo_tables import raw_part, raw_state, state_of, token_part
+from repo_tables import made_by_import, made_by_job, raw_part, raw_state, state_of, token_part
 
 from pyfactory.core.canonical import encode
 from pyfactory.core.digest import Digest
@@ -35,18 +35,16 @@ def build() -> tuple[Repository, Role]:
     raw, twin = state_of(objects, [shared, own]), state_of(objects, [shared])
     tokens = state_of(objects, [token_part(objects, [[1, 2], [3]])], width=2, artifact=b"a tokenizer")
     sources, skipped, job = (objects.put(encode([name])) for name in ("sources", "skipped", "job"))
-    imported = {"kind": "other", "table": "raw", "sources": sources, "skipped_list": skipped}
+    imported = made_by_import("raw", sources, skipped)
     first = repository.commit({"raw": raw}, message="import", made_by=imported).digest
     repository.branch("dev")
-    built = {"kind": "other", "job": job, "output": "tokens"}
+    built = made_by_job("tokens", job, first)
     second = repository.commit({"tokens": tokens}, message="build", made_by=built).digest
-    third = repository.commit(
-        {"twin": twin}, "dev", message="twin", made_by={"kind": "other", "skipped_list": None}
-    ).digest
+    third = repository.commit({"twin": twin}, "dev", message="twin", made_by=made_by_import("twin", sources)).digest
     repository.tag("v1")
     needs: Role = {digest: () for commit in (first, second, third) for digest in (commit, repository.load(commit).tree)}
-    needs |= {digest: ("raw",) for digest in (sources, skipped, own.shard, own.side, raw.manifest)}
-    needs |= {digest: ("raw", "twin") for digest in (shared.shard, shared.side)}
+    needs |= {digest: ("raw",) for digest in (skipped, own.shard, own.side, raw.manifest)}
+    needs |= {digest: ("raw", "twin") for digest in (sources, shared.shard, shared.side)}
     needs |= {twin.manifest: ("twin",), job: ("tokens",), tokens.manifest: ("tokens",)}
     needs |= {digest: ("tokens",) for digest in tokens.artifacts.values()}
     [part] = repository.version("tokens").parts()

@@ -126,23 +126,12 @@ def import_rows(
     check(source.selection.schema)
     sides = list(existing)
     with temporary_folder(objects) as folder:
-        choices: dict[str, Any] = {"with_ids": id is not None, "key_of_content": bool(sides)}
-        cutter = ShardCutter(objects, folder, 0, target_bytes, **choices)
-        records, total = 0, getattr(dataset, "num_rows", None)
-        for batch in source.batches():
-            rows = rows_of_batch(batch, records + 1, 0, source.selection)
-            if rows.bad:
-                message = f"{name}:{rows.bad[0].line}: {rows.bad[0].reason}"
-                raise BadRecordError(message, hint="take such rows out with Dataset.filter")
-            cutter.add(rows)
-            records += batch.num_rows
-            progress("rows", records, total)
-        cutter.flush()
+        cutter = ShardCutter(objects, folder, 0, target_bytes, with_ids=id is not None, key_of_content=bool(sides))
+        records = source.cut(cutter, progress)
         content = _digest(cutter.staged, id is not None)
         if known(content):
             return None
-        files = [source.file]
-        parts = index_shards(objects, folder, cutter.staged, sides, files, None, id is not None, map, progress)
+        parts = index_shards(objects, folder, cutter.staged, sides, [source.file], None, id is not None, map, progress)
     nbytes = sum(part.nbytes for part in parts)
     listed = [{"name": name, "digest": content, "bytes": nbytes, "records": records, "skipped": 0}]
     return Imported(parts, source.selection.schema, listed, records, 0, [], options)
@@ -177,7 +166,21 @@ class _Source:
         self._names = list(dict.fromkeys(names))
         self._schema = schema
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
+    def cut(self, cutter: ShardCutter, progress: Progress) -> int:
+        """Cut all rows into shards; return how many they are."""
+        records, total = 0, getattr(self._dataset, "num_rows", None)
+        for batch in self._batches():
+            rows = rows_of_batch(batch, records + 1, 0, self.selection)
+            if rows.bad:
+                message = f"{self._name}:{rows.bad[0].line}: {rows.bad[0].reason}"
+                raise BadRecordError(message, hint="take such rows out with Dataset.filter")
+            cutter.add(rows)
+            records += batch.num_rows
+            progress("rows", records, total)
+        cutter.flush()
+        return records
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the wanted columns, some rows at a time."""
         if self._schema is None:
             found = map(self._from_lists, self._raised(self._dataset.iter(batch_size=_BATCH_ROWS)))

@@ -14,9 +14,10 @@ from pyfactory.errors import InvalidInputError
 from pyfactory.shard.importers.existing import SideSource
 from pyfactory.shard.importers.indexing import Map, index_shards, temporary_folder
 from pyfactory.shard.importers.parquet import check_parquet, parquet_schema
-from pyfactory.shard.importers.reading import MAX_BAD_LISTED, Course, FileReport, Reading, TaskResult, read_listing
+from pyfactory.shard.importers.reading import MAX_BAD_LISTED, Course, FileReport, Reading, read_listing
 from pyfactory.shard.importers.selection import Column, Selection, parse_columns, select
 from pyfactory.shard.importers.sources import Format, SourceFile, Task, expand, group
+from pyfactory.shard.importers.staging import StagedShard
 from pyfactory.shard.manifest import Part
 from pyfactory.store.content import Objects
 
@@ -104,14 +105,12 @@ def import_sources(
     with temporary_folder(objects) as folder:
         course = Course(progress, sum(file.size for file in files))
         reading = Reading(objects, folder, selection, target_bytes, on_bad_record == "skip", bool(known), course)
-        results = _read(reading, tasks, map)
-        reports = [report for result in results for report in result.files]
-        shards = [shard for result in results for shard in result.shards]
+        shards, reports, bad = _read(reading, tasks, map)
         digests = [report.digest for report in reports]
         parts = index_shards(objects, folder, shards, known, files, digests, id is not None, map, progress)
-        bad = _listed(results)
+    listed = [file.listed(each.digest, each.records, each.skipped) for file, each in zip(files, reports, strict=True)]
     records, skipped = sum(report.records for report in reports), sum(report.skipped for report in reports)
-    return Imported(parts, selection.schema, _source_values(files, reports), records, skipped, bad, options)
+    return Imported(parts, selection.schema, listed, records, skipped, bad, options)
 
 
 def _check_options(options: dict[str, Any], target_bytes: int) -> None:
@@ -124,12 +123,21 @@ def _check_options(options: dict[str, Any], target_bytes: int) -> None:
         raise InvalidInputError(f"target_bytes is {target_bytes}", hint=f"choose 1 to {_MAX_TARGET_BYTES}")
 
 
-def _read(reading: Reading, tasks: Sequence[Task], map: Map) -> list[TaskResult]:
+def _read(
+    reading: Reading, tasks: Sequence[Task], map: Map
+) -> tuple[list[StagedShard], list[FileReport], list[dict[str, Any]]]:
+    """Return the shards of all tasks, a report per file, and the bad records that are listed."""
     try:
-        return list(map(reading, tasks))
+        results = list(map(reading, tasks))
     except BaseException:
         reading.course.stop_after(-1)  # whatever a map leaves running ends at its next read
         raise
+    bad: list[dict[str, Any]] = []
+    for listing in [result.bad for result in results if result.bad is not None]:
+        if len(bad) < MAX_BAD_LISTED:
+            bad += read_listing(listing, MAX_BAD_LISTED - len(bad))
+    reports = [report for result in results for report in result.files]
+    return [shard for result in results for shard in result.shards], reports, bad
 
 
 def _selection(
@@ -149,24 +157,3 @@ def _selection(
         for _ in map(check, tasks):
             pass
     return selection
-
-
-def _listed(results: Sequence[TaskResult]) -> list[dict[str, Any]]:
-    listed: list[dict[str, Any]] = []
-    for result in results:
-        if result.bad is not None and len(listed) < MAX_BAD_LISTED:
-            listed += read_listing(result.bad, MAX_BAD_LISTED - len(listed))
-    return listed
-
-
-def _source_values(files: Sequence[SourceFile], reports: Sequence[FileReport]) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": file.name,
-            "digest": report.digest,
-            "bytes": file.size,
-            "records": report.records,
-            "skipped": report.skipped,
-        }
-        for file, report in zip(files, reports, strict=True)
-    ]

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
+from pyfactory.core.digest import Digest
 from pyfactory.core.durable import translate_os_error
 from pyfactory.errors import InvalidInputError, NotFoundError
 
@@ -63,6 +65,10 @@ class SourceFile:
     compression: Compression
     size: int
     mtime_ns: int
+
+    def listed(self, digest: Digest, records: int, skipped: int) -> dict[str, Any]:
+        """Return what an import that read the file says of it."""
+        return {"name": self.name, "digest": digest, "bytes": self.size, "records": records, "skipped": skipped}
 
 
 @dataclass(frozen=True, slots=True)

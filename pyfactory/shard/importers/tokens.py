@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pyfactory.core.digest import Digest, digest_of_file
+from pyfactory.core.digest import digest_of_file
 from pyfactory.core.durable import translate_os_error
 from pyfactory.core.progress import Progress, no_progress
 from pyfactory.errors import InvalidInputError
@@ -103,34 +103,31 @@ def import_token_files(
         InvalidInputError: A file or option is wrong.
         UnavailableError: A file changes while it is read, or the machine fails.
     """
+    limit = _limit(eos, width, vocab_size)
     known = list(existing)
-    limit = vocab_size if vocab_size is not None else 256**width if width is not None else _MAX_TOKEN + 1
-    if eos is not None and not 0 <= eos < limit:
-        raise InvalidInputError(f"the token {eos} cannot end documents: it is not below {limit}", hint="choose another")
     with temporary_folder(objects) as folder:
         files = _opened(sources, format, dtype, lengths, folder)
         widths = [width or _narrowest(vocab_size)] if width or vocab_size else list(TOKEN_WIDTHS)
         course = Course(progress, sum(source.size for source, _ in sources))
         scanned = _scan(Scanning(files, eos, limit, vocab_size is not None, widths, target_bytes, course), map)
-        if eos is not None and not any(scan.ended for scan in scanned):
-            raise InvalidInputError(f"the token {eos} ends no document: it never occurs", hint="choose another eos")
         size = vocab_size if vocab_size is not None else max(scan.greatest for scan in scanned) + 1
         chosen = width or _narrowest(size)
-        writing = Writing(objects, folder, files, eos, chosen, bool(known))
         cuts = [(number, cut) for number, scan in enumerate(scanned) for cut in scan.cuts[chosen]]
-        shards = writing.all(cuts, map, progress)
+        shards = Writing(objects, folder, files, eos, chosen, bool(known)).all(cuts, map, progress)
         listed, digests = [file.source for file in files], [scan.digest for scan in scanned]
         parts = index_shards(objects, folder, shards, known, listed, digests, False, map, progress)
     parts = [replace(part, tokens=cut.stop - cut.start) for part, (_, cut) in zip(parts, cuts, strict=True)]
-    return ImportedTokens(
-        parts=parts,
-        width=chosen,
-        vocab_size=size,
-        sources=_source_values(files, scanned),
-        documents=sum(scan.documents for scan in scanned),
-        tokens=sum(part.tokens for part in parts),
-        empty=sum(scan.empty for scan in scanned),
-    )
+    documents, empty = sum(scan.documents for scan in scanned), sum(scan.empty for scan in scanned)
+    tokens = sum(part.tokens for part in parts)
+    return ImportedTokens(parts, chosen, size, _source_values(files, scanned), documents, tokens, empty)
+
+
+def _limit(eos: int | None, width: int | None, vocab_size: int | None) -> int:
+    """Return what all tokens must be less than."""
+    limit = vocab_size if vocab_size is not None else 256**width if width is not None else _MAX_TOKEN + 1
+    if eos is not None and not 0 <= eos < limit:
+        raise InvalidInputError(f"the token {eos} cannot end documents: it is not below {limit}", hint="choose another")
+    return limit
 
 
 def _narrowest(size: int | None) -> int:
@@ -154,23 +151,22 @@ def _opened(
 
 def _scan(scanning: Scanning, map: Map) -> list[Scanned]:
     try:
-        return list(map(scanning, range(len(scanning.files))))
+        scanned = list(map(scanning, range(len(scanning.files))))
     except BaseException:
         scanning.course.stop_after(-1)  # whatever a map leaves running ends at its next read
         raise
+    if (eos := scanning.eos) is not None and not any(scan.ended for scan in scanned):
+        raise InvalidInputError(f"the token {eos} ends no document: it never occurs", hint="choose another eos")
+    return scanned
 
 
 def _source_values(files: Sequence[TokenFile], scanned: Sequence[Scanned]) -> list[dict[str, Any]]:
     values = []
     for file, scan in zip(files, scanned, strict=True):
-        values.append(_source_value(file.source, scan.digest, scan.documents, scan.empty))
+        values.append(file.source.listed(scan.digest, scan.documents, scan.empty))
         for beside in file.beside:
             with translate_os_error(beside.path):
                 digest = digest_of_file(beside.path)
             refuse_changed(beside)
-            values.append(_source_value(beside, digest, 0, 0))
+            values.append(beside.listed(digest, 0, 0))
     return values
-
-
-def _source_value(file: SourceFile, digest: Digest, records: int, skipped: int) -> dict[str, Any]:
-    return {"name": file.name, "digest": digest, "bytes": file.size, "records": records, "skipped": skipped}

@@ -75,7 +75,7 @@ def test_tasks_that_still_run_stop_at_their_next_read(objects: Objects, raw: Pat
         function(task)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(
     st.sampled_from([*NAMES, "a.txt"]),
     st.binary(max_size=200),

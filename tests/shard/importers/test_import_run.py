@@ -120,7 +120,7 @@ def write_mixed(folder: Path, files: list[tuple[str, list[Any]]]) -> tuple[list[
     return rows, bad
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(record_files, st.integers(1, 5), st.integers(1, 600), st.booleans())
 def test_rows_and_ids_do_not_depend_on_workers_or_cuts(
     tmp_path_factory: pytest.TempPathFactory, files: list[tuple[str, list[Any]]], workers: int, target: int, kept: bool
