@@ -2,20 +2,20 @@
 
     python -m benchmarks.shuffle_distance docs/shuffle-distance.svg
 
-prints the tables of docs/shuffle.md and writes the plot. Half a minute on one core.
+prints the tables of docs/shuffle.md and writes the plot. Two minutes on one core.
 """
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.shuffle_plot import Curve, Panel, plot
+from benchmarks.shuffle_plot import Curve, Panel, Points, plot
 from pyfactory.order.permutation import SourceOrder
 
 __all__ = ["Shuffle", "buffered", "measure"]
@@ -26,11 +26,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Shuffle:
-    """A blocked shuffle of n samples and train steps of `batch` of them; times and memory O(n / batch).
+    """A blocked shuffle of n samples and train steps of `batch` of them; time and memory O(n / batch).
 
-    All is exact where block divides n (else within block / n): blocks are in random order, and a window is a random
-    order of its samples. So any two samples of a window are of one block with probability
-    (block - 1) / (samples of the window - 1), and any two of different windows never.
+    Blocks are in random order, and a window is a random order of its samples. So two samples of a window are of one
+    block with probability (block - 1) / (samples of the window - 1), and two of different windows never. That is
+    exact where block divides n; a short block besides moves the windows behind it against the train steps.
     """
 
     samples: int
@@ -40,20 +40,24 @@ class Shuffle:
 
     def companions(self) -> float:
         """How many others of its own block a sample meets in its train step, on average."""
-        span, batch = min(self.window * self.block, self.samples), self.batch
-        pairs, steps = 0.0, self.samples // batch
-        for start in range(0, steps * batch, batch):
-            first = start // span
-            while first * span < start + batch:
-                low, high = first * span, min((first + 1) * span, self.samples)
-                inside = min(high, start + batch) - max(low, start)
-                if high - low > 1:
-                    pairs += inside * (inside - 1) * (min(self.block, high - low) - 1) / (high - low - 1)
-                first += 1
-        return pairs / (steps * batch)
+        span = min(self.window * self.block, self.samples)
+        starts = np.arange(self.samples // self.batch) * self.batch
+        stops = starts + self.batch
+        first, last = starts // span, (stops - 1) // span
+        one = first == last
+        head = np.where(one, self.batch, (first + 1) * span - starts)
+        tail = np.where(one, 0, stops - last * span)
+        whole = np.where(one, 0, last - first - 1)
+        pairs = self._pairs(head, first, span) + self._pairs(tail, last, span)
+        pairs += whole * span * (min(self.block, self.samples) - 1)
+        return float(pairs.sum() / (len(starts) * self.batch))
 
-    def companions_of_full(self) -> float:
-        return (self.batch - 1) * (self.block - 1) / (self.samples - 1)
+    def _pairs(self, inside: Ints, window: Ints, span: int) -> Floats:
+        """Ordered pairs of one block among so many samples of each window."""
+        size = np.minimum(span, self.samples - window * span)
+        both = (np.minimum(self.block, size) - 1) / np.maximum(size - 1, 1)
+        pairs: Floats = inside * np.maximum(inside - 1, 0) * both
+        return pairs
 
     def design_effect(self) -> float:
         """Variance of a step's mean over that of a full shuffle, where the label of sample i is i: the worst data.
@@ -73,8 +77,9 @@ class Shuffle:
         return order.samples_at(np.arange(epochs * self.samples)).reshape(epochs, -1)
 
     def rule(self) -> float:
-        """The rule of thumb."""
-        return 1 + min(self.batch / self.window, self.block - 1)
+        """The design effect in short: 1 + (b - 1) min(1, G / S) (1 - S / n), S = w b being the samples of a window."""
+        span = min(self.window * self.block, self.samples)
+        return 1 + (self.block - 1) * min(1, self.batch / span) * (1 - span / self.samples)
 
 
 def measure(orders: Ints, block: int, batch: int) -> tuple[Floats, Floats]:
@@ -106,47 +111,82 @@ def buffered(samples: int, shard: int, buffer: int, seed: int) -> Ints:
 
 SAMPLES, BATCH, BYTES, SHARD = 2**20, 1024, 4096, 15_625
 BLOCKS = (4, 16, 64, 256, 1024)
-WINDOWS = [4**k for k in range(8)]
+WINDOWS = [4**k for k in range(9)]
 
 
-def curve(block: int, place: Callable[[Shuffle], float]) -> Curve:
-    """Formula at all windows, measurement at every fourth power of two."""
-    most = SAMPLES // block // 2
-    lines = [Shuffle(SAMPLES, block, 2**k, BATCH) for k in range(20) if 2**k <= most]
-    dots = [Shuffle(SAMPLES, block, window, BATCH) for window in WINDOWS if window <= most]
-    measured = [float(measure(s.orders(3), block, BATCH)[1].mean()) for s in dots]
-    return Curve(
-        f"block {block}",
-        [(place(s), s.design_effect()) for s in lines],
-        [(place(s), effect) for s, effect in zip(dots, measured, strict=True)],
-    )
+def row(*cells: object) -> None:
+    print("| " + " | ".join(str(cell) for cell in cells) + " |")
+
+
+def head(*cells: str) -> None:
+    print()
+    row(*cells)
+    row(*["---"] * len(cells))
+
+
+def table() -> None:
+    head("block b", "window w", "met of one's block", "design effect", "measured", "short formula")
+    for block in (1, 16, 64, 256):
+        for window in (1, 16, 256, 1024, 4096) if block > 1 else (1,):
+            if block * window <= SAMPLES // 2:
+                shuffle = Shuffle(SAMPLES, block, window, BATCH)
+                seen = measure(shuffle.orders(8), block, BATCH)[1]
+                error, numbers = (
+                    seen.std(ddof=1) / math.sqrt(len(seen)),
+                    (shuffle.companions(), shuffle.design_effect()),
+                )
+                measured = f"{seen.mean():.2f} ± {error:.2f}"
+                row(block, f"{window:,}", *(f"{x:.2f}" for x in numbers), measured, f"{shuffle.rule():.2f}")
+
+
+def buffers() -> None:
+    head("held in memory", "order", "design effect, measured")
+    for held, block in ((1_000, 1), (10_000, 16), (100_000, 16)):
+        seen = measure(np.array([buffered(SAMPLES, SHARD, held, seed) for seed in range(4)]), 1, BATCH)[1]
+        row(f"{held:,} samples", f"shards of {SHARD:,} samples in random order, buffer", f"{seen.mean():.0f}")
+        shuffle = Shuffle(SAMPLES, block, held // block, BATCH)
+        if block > 1:
+            seen = measure(shuffle.orders(4), block, BATCH)[1]
+            name = f"blocks of {block}, window {shuffle.window:,}"
+            row(f"{held:,} samples", name, f"{seen.mean():.1f}")
+
+
+def guide() -> None:
+    head("block b", "one read", "window w", "a window's samples take", "design effect")
+    for block in (16, 64, 256):
+        for window in (1024, 10_240):
+            gib, effect = block * window * BYTES / 2**30, Shuffle(2**30, block, window, BATCH).design_effect()
+            row(block, f"{block * BYTES // 1024:,} KiB", f"{window:,}", f"{gib:.2f} GiB", f"{effect:.2f}")
+
+
+def curves() -> list[tuple[int, Points, Points]]:
+    """For each block: (window, design effect) by the formula, and as measured at some windows."""
+    drawn = []
+    for block in BLOCKS:
+        most = SAMPLES // block // 2
+        formula = [
+            (float(2**k), Shuffle(SAMPLES, block, 2**k, BATCH).design_effect()) for k in range(20) if 2**k <= most
+        ]
+        shuffles = [Shuffle(SAMPLES, block, window, BATCH) for window in WINDOWS if window <= most]
+        seen = [float(measure(s.orders(6), block, BATCH)[1].mean()) for s in shuffles]
+        drawn.append((block, formula, [(float(s.window), effect) for s, effect in zip(shuffles, seen, strict=True)]))
+    return drawn
 
 
 def main(target: Path) -> None:
-    print(f"| block | window | others of the block in a step | design effect | measured | 1 + min(G/w, b - 1) |\n|{' --- |' * 6}")
-    for block in (16, 64, 256):
-        for window in (1, 16, 256, 1024, 4096):
-            if block * window <= SAMPLES // 2:
-                s = Shuffle(SAMPLES, block, window, BATCH)
-                seen = measure(s.orders(4), block, BATCH)[1].mean()
-                print(
-                    f"| {block} | {window} | {s.companions():.2f} | {s.design_effect():.2f} | {seen:.2f} | {s.rule():.2f} |"
-                )
-    print("\n| buffer | design effect, measured |\n| --- | --- |")
-    for buffer in (1_000, 10_000, 100_000):
-        orders = np.array([buffered(SAMPLES, SHARD, buffer, seed) for seed in range(2)])
-        print(f"| {buffer:,} | {measure(orders, 1, BATCH)[1].mean():.0f} |")
-    print("\n| block | read | window | memory | design effect |\n| --- | --- | --- | --- | --- |")
-    for block in (16, 64, 256):
-        for window in (1024, 10_240):
-            s, gib = Shuffle(2**26, block, window, BATCH), block * window * BYTES / 2**30
-            print(f"| {block} | {block * BYTES // 1024} KB | {window:,} | {gib:.2f} GiB | {s.design_effect():.2f} |")
-    curves = [curve(block, lambda s: float(s.window)) for block in BLOCKS]
-    held = [curve(block, lambda s: float(s.window * s.block)) for block in BLOCKS]
+    print(f"{SAMPLES:,} samples, train steps of {BATCH:,}")
+    table()
+    buffers()
+    guide()
+    drawn = curves()
+    by_window = [Curve(f"block {block}", formula, seen) for block, formula, seen in drawn]
+    by_memory = [
+        Curve(f"block {block}", [(w * block, e) for w, e in formula], [(w * block, e) for w, e in seen])
+        for block, formula, seen in drawn
+    ]
+    panels = [Panel("window w, in blocks", by_window), Panel("samples of a window, w b", by_memory)]
     plot(
-        target,
-        f"Design effect on sorted data, train steps of {BATCH:,} samples",
-        [Panel("window, in blocks", curves), Panel("window x block, in samples", held)],
+        target, f"Blocked shuffle of sorted data: variance of a step of {BATCH:,}, over that of a full shuffle", panels
     )
 
 

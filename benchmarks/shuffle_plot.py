@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-__all__ = ["Curve", "Panel", "plot"]
+__all__ = ["Curve", "Panel", "Points", "plot"]
 
 Points = list[tuple[float, float]]
 
 WIDTH, HEIGHT, LEFT, TOP, GAP = 330, 300, 62, 44, 62
 COLOURS = ("#0969da", "#1a7f37", "#bf8700", "#cf222e", "#8250df")
 STYLE = """
-text { font: 12px sans-serif; fill: #1f2328 } .title { font-weight: bold; font-size: 13px } .frame { stroke: #656d76; fill: none }
+text { font: 12px sans-serif; fill: #1f2328 } .title { font-weight: bold; font-size: 13px }
+.frame { stroke: #656d76; fill: none }
 .grid { stroke: #656d76; stroke-opacity: .25 } .line { fill: none; stroke-width: 1.8 } .dot { stroke: none }
-@media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .frame, .grid { stroke: #9198a1 } .line, .dot { filter: brightness(1.5) } }
+@media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .frame, .grid { stroke: #9198a1 }
+.line, .dot { filter: brightness(1.5) } }
 """
 
 
@@ -43,7 +45,7 @@ class _Axes:
     def __init__(self, panel: Panel, left: float, top_value: float) -> None:
         self.left = left
         self.decades = math.ceil(max(math.log10(x) for curve in panel.curves for x, _ in curve.line))
-        self.rows = math.ceil(math.log10(top_value))
+        self.rows = math.log10(top_value) * 1.05  # decades of the y axis
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         across = self.left + WIDTH * math.log10(x) / self.decades
@@ -55,7 +57,7 @@ class _Axes:
             x, _ = self.at(10**power, 1)
             lines.append(f'<line class="grid" x1="{x}" y1="{TOP}" x2="{x}" y2="{bottom}"/>')
             lines.append(f'<text x="{x}" y="{bottom + 17}" text-anchor="middle">{_tick(power)}</text>')
-        for power in range(self.rows + 1):
+        for power in range(int(self.rows) + 1):
             _, y = self.at(1, 10**power)
             lines.append(f'<line class="grid" x1="{self.left}" y1="{y}" x2="{self.left + WIDTH}" y2="{y}"/>')
             lines.append(f'<text x="{self.left - 6}" y="{y + 4}" text-anchor="end">{_tick(power)}</text>')
@@ -89,7 +91,7 @@ def plot(target: Path, title: str, panels: list[Panel]) -> None:
     top_value = max(y for panel in panels for curve in panel.curves for _, y in curve.line + curve.dots)
     width, height = LEFT + len(panels) * (WIDTH + GAP) - GAP + 20, TOP + HEIGHT + 50
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" role="img">',
         f"<title>{escape(title)}</title><style>{STYLE}</style>",
         f'<text class="title" x="{LEFT}" y="20">{escape(title)}</text>',
         f'<text x="{LEFT}" y="37">lines: formula; dots: measured</text>',
@@ -99,5 +101,5 @@ def plot(target: Path, title: str, panels: list[Panel]) -> None:
         axes = _Axes(panel, LEFT + number * (WIDTH + GAP), top_value)
         parts += axes.grid(panel.label)
         parts += [line for i, curve in enumerate(panel.curves) for line in _drawn(axes, i, curve)]
-        parts += _legend(panel.curves, axes.left + WIDTH - 95)
+        parts += _legend(panel.curves, axes.left + WIDTH - 105)
     target.write_text("\n".join([*parts, "</svg>", ""]), encoding="utf-8")

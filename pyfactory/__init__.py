@@ -24,20 +24,25 @@ if TYPE_CHECKING:
     from pyfactory.factory import import_files as import_files
     from pyfactory.factory import import_tokens as import_tokens
     from pyfactory.factory import open_loader as open_loader
+    from pyfactory.factory import pack as pack
     from pyfactory.factory import query as query
     from pyfactory.ledger import Run as Run
     from pyfactory.loader.loader import DataLoader as DataLoader
     from pyfactory.repo.repository import Repository as Repository
     from pyfactory.repo.version import Version as Version
+    from pyfactory.stream.mixture import Mixture as Mixture
+    from pyfactory.stream.mixture import Source as Source
     from pyfactory.stream.stream import Stream as Stream
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "DataLoader": "pyfactory.loader.loader",
+    "Mixture": "pyfactory.stream.mixture",
     "PyfactoryError": "pyfactory.errors",
     "Repository": "pyfactory.repo.repository",
     "Run": "pyfactory.ledger",
+    "Source": "pyfactory.stream.mixture",
     "Stream": "pyfactory.stream.stream",
     "Trace": "pyfactory.audit",
     "Version": "pyfactory.repo.version",
@@ -48,6 +53,7 @@ _HOMES = {
     "import_files": "pyfactory.factory",
     "import_tokens": "pyfactory.factory",
     "open_loader": "pyfactory.factory",
+    "pack": "pyfactory.factory",
     "query": "pyfactory.factory",
     "trace": "pyfactory.audit",
 }

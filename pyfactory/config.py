@@ -2,16 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pyfactory.errors import InvalidInputError
-from pyfactory.job.document import Document, nearest, read_document
+from pyfactory.errors import InvalidInputError, NotFoundError
+from pyfactory.job.document import Document, Where, nearest, read_document
 from pyfactory.order.recipe import Recipe
 
-__all__ = ["Training", "load", "load_recipe", "load_training"]
+__all__ = [
+    "PhaseEntry",
+    "SourceEntry",
+    "Training",
+    "load",
+    "load_recipe",
+    "load_training",
+    "load_with_lines",
+    "located",
+]
+
+
+class SourceEntry(BaseModel):
+    """A source of a mixture.
+
+    Attributes:
+        table: A token table.
+        version: Tag or commit digest; a branch is refused, since it moves.
+        weight: Its share in samples, relative to the others: a decimal in quotes.
+        epochs: How often its samples may come: a decimal in quotes; None is without end.
+        repository: Folder (relative to the file) or URL; by default that of the training.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    table: str
+    version: str
+    weight: str | int = 1
+    epochs: str | int | None = None
+    repository: str | None = None
+
+
+class PhaseEntry(BaseModel):
+    """What changes at a position; what is not named stays. See `Stream.then`.
+
+    Attributes:
+        at: The first position of the phase.
+        weights: New weights by name, of all sources that go on.
+        mixture: Other sources altogether, by name.
+        version: The new version of the only source.
+        versions: New versions by name of source.
+        unseen_only: Whether of the new versions first only that is delivered which was not seen.
+        sequence_length, block_size, window, packing, across_documents, fill, response_template: As in a recipe.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    at: int
+    weights: dict[str, str | int] | None = None
+    mixture: dict[str, SourceEntry] | None = None
+    version: str | None = None
+    versions: dict[str, str] | None = None
+    unseen_only: bool = False
+    sequence_length: int | None = None
+    block_size: int | None = None
+    window: int | None = None
+    packing: str | None = None
+    across_documents: bool | None = None
+    fill: int | None = None
+    response_template: list[int] | None = None
+
+    def recipe(self) -> dict[str, Any]:
+        """Return what changes of the recipe."""
+        return self.model_dump(include=set(Recipe.__dataclass_fields__), exclude_none=True)
 
 
 class Training(BaseModel):
@@ -19,11 +84,15 @@ class Training(BaseModel):
 
     Attributes:
         repository: Folder (relative to this file) or URL.
-        table: A token table.
-        version: Tag or commit digest; a branch is refused, since it moves.
         seed: Seed of the stream.
-        recipe: How samples are ordered: a recipe file, relative to this one.
+        recipe: How samples are cut and ordered: a recipe file, relative to this one.
         global_batch: Samples of a train step over all ranks.
+        table: A token table. Give it with `version`, or `mixture` instead of both.
+        version: Tag or commit digest; a branch is refused, since it moves.
+        mixture: Several tables with weights, by name.
+        phases: What changes at which position, in order.
+        batch_size: Samples of a batch of one rank; None makes each rank's part of a train step one batch.
+        strided: Whether ranks take every world-size-th position, not neighbours.
         num_workers: Threads per rank.
         prefetch_factor: Batches made ahead by each thread.
         fields: Batch entries wanted; None is all.
@@ -32,11 +101,15 @@ class Training(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     repository: str
-    table: str
-    version: str
     seed: int
     recipe: str
     global_batch: int
+    table: str | None = None
+    version: str | None = None
+    mixture: dict[str, SourceEntry] | None = None
+    phases: list[PhaseEntry] = []
+    batch_size: int | None = None
+    strided: bool = False
     num_workers: int = 2
     prefetch_factor: int = 2
     fields: list[str] | None = None
@@ -48,6 +121,10 @@ class _Recipe(BaseModel):
     sequence_length: int
     block_size: int = 1
     window: int = 1
+    packing: str = "concat"
+    across_documents: bool = False
+    fill: int = 0
+    response_template: list[int] = []
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -60,27 +137,75 @@ def load_training(path: str | Path) -> Training:
         NotFoundError: There is no such file.
         InvalidInputError: It is not valid; the message says file:line and the key.
     """
-    return load(path, Training)
+    return load_with_lines(path, Training)[0]
 
 
 def load_recipe(path: str | Path) -> Recipe:
     """Read a recipe file; errors as of `load_training`."""
-    return Recipe(**load(path, _Recipe).model_dump())
+    recipe, document = load_with_lines(path, _Recipe)
+    values = recipe.model_dump()
+    with located(document, *((name,) for name in values)):
+        return Recipe(**{**values, "response_template": tuple(recipe.response_template)})
 
 
 def load(path: str | Path, model: type[Model]) -> Model:
     """Read a file as any other model, such as `economics.PriceSheet`; errors as of `load_training`."""
+    return load_with_lines(path, model)[0]
+
+
+def load_with_lines(path: str | Path, model: type[Model]) -> tuple[Model, Document]:
+    """Read a file as a model, and return with it the document that knows its lines; errors as of `load_training`."""
     document = read_document(Path(path))
     try:
-        return model.model_validate(document.value)
+        return model.model_validate(document.value), document
     except ValidationError as error:
         raise _refusal(document, model, error) from error
+
+
+@contextmanager
+def located(document: Document, *places: Where) -> Iterator[None]:
+    """Let an InvalidInputError or NotFoundError in the block name the file, the line and the key it is about.
+
+    Args:
+        document: The file.
+        *places: Where the block takes its values from: the key that the message begins with, else the first place.
+    """
+    try:
+        yield
+    except (InvalidInputError, NotFoundError) as error:
+        where = next((place for place in places if _is_about(error.message, place)), places[0])
+        key = ".".join(map(str, where))
+        said = error.message if error.message.startswith(f"{where[-1]} ") else f"{key}: {error.message}"
+        raise type(error)(f"{document.at(where)}: {said}", hint=error.hint) from error
+
+
+def _is_about(message: str, place: Where) -> bool:
+    return any(message.startswith(f"{start}{place[-1]} ") for start in ("", "a "))
 
 
 def _refusal(document: Document, model: type[BaseModel], error: ValidationError) -> InvalidInputError:
     first = error.errors()[0]
     where = tuple(first["loc"])
+    if first["type"] != "missing":
+        # Behind the way to a value that may be of several types, pydantic names the type that it tried.
+        while where and where not in document.lines:
+            where = where[:-1]
     key = ".".join(map(str, where)) or "the file"
     if first["type"] == "extra_forbidden":
-        return InvalidInputError(f"{document.at(where)}: unknown key {key!r}", hint=nearest(key, model.model_fields))
+        allowed = _model_at(model, where).model_fields
+        return InvalidInputError(f"{document.at(where)}: unknown key {key!r}", hint=nearest(str(where[-1]), allowed))
     return InvalidInputError(f"{document.at(where)}: {key}: {first['msg']}")
+
+
+def _model_at(model: type[BaseModel], where: Where) -> type[BaseModel]:
+    """Return the model whose key a place is."""
+    for step in where[:-1]:
+        if step in model.model_fields:
+            model = _nested(model.model_fields[str(step)].annotation) or model
+    return model
+
+
+def _nested(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _nested(part)) is not None), None)

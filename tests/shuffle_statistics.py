@@ -21,6 +21,7 @@ __all__ = [
     "RELATIONS",
     "Order",
     "Permute",
+    "Statistic",
     "assert_fair",
     "bound",
     "distances",
@@ -44,6 +45,9 @@ Words = NDArray[np.uint64]
 Floats = NDArray[np.float64]
 Permute = Callable[[int, Words, Ints], Ints]
 """(n, keys [k], index [m] or [k, m]) -> where each index goes under each key [k, m]."""
+
+Statistic = Callable[[Permute, int, Words], Floats]
+"""(function, n or bits, keys) -> scores."""
 
 FALSE_ALARM = 1e-6
 _WEYL = 0x9E3779B97F4A7C15

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pyfactory.core import canonical
-from pyfactory.errors import CorruptError, InvalidInputError, NotFoundError
+from pyfactory.errors import CorruptError, InvalidInputError, NotFoundError, ReadOnlyError
 from pyfactory.factory import export, import_files, query
 from pyfactory.factory.exporting import write_csv, write_parquet
 from pyfactory.repo.repository import Repository
@@ -180,3 +184,24 @@ def test_results_of_queries(repo: Repository, tmp_path: Path) -> None:
     write_parquet(query(repo, "select [n] l, sum(n) s from raw group by n order by n"), tmp_path / "a.parquet")
     assert pq.read_table(tmp_path / "a.parquet").column("l").to_pylist() == [[n] for n in range(8)]
     assert not [name for name in members(tmp_path) if name.startswith(".")]
+
+
+def test_where_nothing_can_be_written_the_target_is_named(
+    repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches the name of an unfinished file in a message, and a second error in place of the first."""
+    with pytest.raises(NotFoundError, match=f"{tmp_path}/nowhere/out.parquet: no such file or folder"):
+        export(repo.version("raw"), tmp_path / "nowhere" / "out.parquet")
+
+    def refusing(usual: Callable[..., Any]) -> Callable[..., Any]:
+        def refused(path: Path, *said: Any, **named: Any) -> Any:
+            if path.suffix in (".part", ".old"):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+            return usual(path, *said, **named)
+
+        return refused
+
+    for name in ("open", "unlink"):
+        monkeypatch.setattr(Path, name, refusing(getattr(Path, name)))
+    with pytest.raises(ReadOnlyError, match=r"/out\.parquet: the file system is read-only.*mount it for writing"):
+        export(repo.version("raw"), tmp_path / "out.parquet")

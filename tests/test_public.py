@@ -35,6 +35,7 @@ def test_public_names():
         "import_files",
         "import_tokens",
         "open_loader",
+        "pack",
         "query",
         "trace",
     ]

@@ -4,9 +4,17 @@
 #pragma once
 #include "core/types.hpp"
 
+#if defined(__GNUC__) && !defined(__clang__)
+#define PF_UNROLL _Pragma("GCC unroll 32")  // so that a loop around it can be vectorised
+#else
+#define PF_UNROLL
+#endif
+
 namespace pf {
 
 constexpr uint64_t kWeyl = 0x9E3779B97F4A7C15ull;
+// Halves of a few bits mix slowly: on up to 2^8 elements all permutations become equally likely only from about 28 rounds on.
+constexpr int kRounds = 8, kManyRounds = 32, kFewBits = 8;
 
 PF_HD uint64_t mix64(uint64_t z) {
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
@@ -14,59 +22,64 @@ PF_HD uint64_t mix64(uint64_t z) {
     return z ^ (z >> 31);
 }
 
-struct Bijection {
-    uint64_t size;  // n, at least 1 and at most 2^62
-    uint64_t key;
+// The network on 2^(low + high) elements, low + high >= 2; `rounds` is even.
+struct Network {
     int low_bits;
     int high_bits;
-    int rounds;  // even
-
-    PF_HD Bijection(uint64_t n, uint64_t key_) : size(n), key(key_) {
-        int bits = 2;
-        while (bits < 62 && (n - 1) >> bits) ++bits;
-        low_bits = bits / 2;
-        high_bits = bits - low_bits;
-        // Halves of a few bits mix slowly: on up to 2^8 elements all permutations become equally likely only from about 28 rounds on.
-        rounds = bits <= 8 ? 32 : 8;
-    }
 
     // `width` random bits of the value that a round reads.
-    PF_HD uint64_t round(int number, uint64_t value, int width) const {
+    static PF_HD uint64_t round(int number, uint64_t value, int width, uint64_t key) {
         return mix64(value + key + static_cast<uint64_t>(number + 1) * kWeyl) >> (64 - width);
     }
 
     // A Feistel round that changes two bits or more is an even permutation; this round on one bit makes odd ones as likely.
-    PF_HD uint64_t parity(uint64_t x) const { return x ^ round(rounds, x >> 1, 1); }
+    static PF_HD uint64_t parity(int rounds, uint64_t x, uint64_t key) { return x ^ round(rounds, x >> 1, 1, key); }
 
-    PF_HD uint64_t forward_once(uint64_t x) const {
+    template <int rounds>
+    PF_HD uint64_t forward(uint64_t x, uint64_t key) const {
         uint64_t high = x >> low_bits, low = x & ((1ull << low_bits) - 1);
-        for (int number = 0; number < rounds; number += 2) {
-            high ^= round(number, low, high_bits);
-            low ^= round(number + 1, high, low_bits);
+        PF_UNROLL for (int number = 0; number < rounds; number += 2) {
+            high ^= round(number, low, high_bits, key);
+            low ^= round(number + 1, high, low_bits, key);
         }
-        return parity(high << low_bits | low);
+        return parity(rounds, high << low_bits | low, key);
     }
 
-    PF_HD uint64_t inverse_once(uint64_t x) const {
-        x = parity(x);
+    template <int rounds>
+    PF_HD uint64_t inverse(uint64_t x, uint64_t key) const {
+        x = parity(rounds, x, key);
         uint64_t high = x >> low_bits, low = x & ((1ull << low_bits) - 1);
-        for (int number = rounds - 2; number >= 0; number -= 2) {
-            low ^= round(number + 1, high, low_bits);
-            high ^= round(number, low, high_bits);
+        PF_UNROLL for (int number = rounds - 2; number >= 0; number -= 2) {
+            low ^= round(number + 1, high, low_bits, key);
+            high ^= round(number, low, high_bits, key);
         }
         return high << low_bits | low;
+    }
+};
+
+struct Bijection {
+    uint64_t size;  // n, at least 1 and at most 2^62
+    uint64_t key;
+    Network network;
+    int rounds;
+
+    PF_HD Bijection(uint64_t n, uint64_t key_) : size(n), key(key_) {
+        int bits = 2;
+        while (bits < 62 && (n - 1) >> bits) ++bits;
+        network = {bits / 2, bits - bits / 2};
+        rounds = bits <= kFewBits ? kManyRounds : kRounds;
     }
 
     PF_HD uint64_t forward(uint64_t x) const {
         if (size == 1) return 0;
-        do x = forward_once(x);
+        do x = rounds == kRounds ? network.forward<kRounds>(x, key) : network.forward<kManyRounds>(x, key);
         while (x >= size);
         return x;
     }
 
     PF_HD uint64_t inverse(uint64_t x) const {
         if (size == 1) return 0;
-        do x = inverse_once(x);
+        do x = rounds == kRounds ? network.inverse<kRounds>(x, key) : network.inverse<kManyRounds>(x, key);
         while (x >= size);
         return x;
     }

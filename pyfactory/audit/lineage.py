@@ -224,7 +224,7 @@ class _Origin:
             self.unknown.append(
                 f"commit {digest} took back commit {taken} in table {table!r}: its files are listed too"
             )
-        elif kind != "merge":
+        elif kind not in ("merge", "pack"):  # packing leaves the rows as they are
             self.unknown.append(f"commit {digest} does not say how it made table {table!r}")
             return []
         return [(parent, table) for parent in maker.parents if table in self._repo.tables(parent)]

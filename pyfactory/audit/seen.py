@@ -7,28 +7,25 @@ follow by arithmetic, and the ledger says which of them a run received.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pyfactory.core.digest import NO_DIGEST, parse_digest
+from pyfactory.core.digest import parse_digest
 from pyfactory.errors import CorruptError, InvalidInputError, NotFoundError
 from pyfactory.ledger import read_run
 from pyfactory.order.packing import Concat
 from pyfactory.order.permutation import SourceOrder
 from pyfactory.repo.fields import sound
-from pyfactory.repo.records import keys_of, opened_side
+from pyfactory.repo.record_index import rows_of_record, tokens_of_rows
 from pyfactory.repo.repository import Repository
+from pyfactory.repo.version import Version
 from pyfactory.shard.blank import forgotten_id
-from pyfactory.shard.manifest import Part
-from pyfactory.shard.reader import open_shard, token_buffers
 
 __all__ = ["Seen", "runs_that_saw"]
-
-Int64s = NDArray[np.int64]
 
 _MOST_EPOCHS = 2**16  # that a run went through between two checkpoints: what a forged claim may cost
 
@@ -63,7 +60,7 @@ class Seen:
 def runs_that_saw(repo: Repository, record_ids: Sequence[str]) -> list[Seen]:
     """Return the runs in the ledger that saw records, oldest first; also after the records were forgotten.
 
-    O(side shards of the tables that runs streamed) and O(1) for each position.
+    A look into the record index of each table that runs streamed, and O(1) for each position.
 
     Args:
         repo: The repository of the data and the ledger.
@@ -76,7 +73,7 @@ def runs_that_saw(repo: Repository, record_ids: Sequence[str]) -> list[Seen]:
     runs = {name: read_run(repo.store, name) for name in names}
     order = _parents_first(runs)
     found: list[Seen] = []
-    places = _Places(repo, record_ids)
+    places = _Places(repo)
     for record in dict.fromkeys(record_ids):
         tainted: dict[str, str] = {}  # digest of a checkpoint entry -> the run that made it
         for name in order:
@@ -151,29 +148,27 @@ def _any_within(positions: Sequence[int], spans: Sequence[Sequence[int]]) -> boo
 class _Places:
     """Where records stand in the tables that runs streamed."""
 
-    def __init__(self, repo: Repository, record_ids: Sequence[str]) -> None:
+    def __init__(self, repo: Repository) -> None:
         self._repo = repo
         self.url = repo.url
-        # A record that was forgotten stands there under another name.
-        self._names = {name: record for record in record_ids for name in (record, forgotten_id(record))}
-        self._tokens: dict[tuple[str, str], dict[str, list[tuple[int, int]]] | None] = {}
+        self._versions: dict[tuple[str, str], Version | None] = {}
 
     def positions(
         self, record: str, named: dict[str, Any], identity: dict[str, Any], spans: Sequence[tuple[int, int]]
     ) -> list[int]:
         """Return the positions within spans at which a stream delivers tokens of a record, ascending."""
-        table, commit = str(named["table"]), str(named["commit"])
-        if (table, commit) not in self._tokens:
-            self._tokens[table, commit] = self._ranges(table, commit)
-        ranges = self._tokens[table, commit]
-        if ranges is None or not ranges.get(record):
+        version = self._version(str(named["table"]), str(named["commit"]))
+        if version is None:
             return []
+        # A record that was forgotten stands there under another name.
+        rows = [row for name in {record, forgotten_id(record)} for row in rows_of_record(version, name)]
         recipe = identity["recipe"]
-        packing = Concat(self._repo.version(table, commit).tokens, recipe["sequence_length"])
+        packing = Concat(version.tokens, recipe["sequence_length"])
         order = SourceOrder(
-            packing.samples, identity["seed"], table, block_size=recipe["block_size"], window=recipe["window"]
+            packing.samples, identity["seed"], version.table, block_size=recipe["block_size"], window=recipe["window"]
         )
-        samples = np.unique(np.concatenate([_samples(packing, first, stop) for first, stop in ranges[record]]))
+        read = [packing.samples_with(first, stop) for first, stop in tokens_of_rows(version, rows)]
+        samples = np.unique(np.concatenate([np.zeros(0, np.int64), *read]))
         found: list[int] = []
         for low, high in spans:
             if not 0 <= high - low < _MOST_EPOCHS * packing.samples:
@@ -183,36 +178,11 @@ class _Places:
             found += at[(at >= low) & (at < high)].tolist()
         return sorted(set(found))
 
-    def _ranges(self, table: str, commit: str) -> dict[str, list[tuple[int, int]]] | None:
-        """Return the tokens of each record in a table as (first, one past the last); None: the table is not here."""
-        try:
-            version = self._repo.version(table, parse_digest(commit))
-        except (NotFoundError, InvalidInputError):
-            return None
-        found: dict[str, list[tuple[int, int]]] = {}
-        start = 0
-        for part in version.parts():
-            for record, first, stop in self._in_part(part):
-                found.setdefault(record, []).append((start + first, start + stop))
-            start += part.tokens
-        return found
-
-    def _in_part(self, part: Part) -> Iterator[tuple[str, int, int]]:
-        """Yield (record, first token, one past the last) of the records in one part of a token table."""
-        if part.side == NO_DIGEST or not part.tokens:
-            return
-        side = opened_side(self._repo, part.side)
-        rows = side.rows_of(keys_of([*self._names])).tolist()
-        if rows:
-            what = f"shard {part.shard} in {self.url}"
-            _, bounds = token_buffers(open_shard(self._repo.objects.map(part.shard), what))
-            for row in rows:
-                if bounds[row] < bounds[row + 1]:
-                    yield self._names[side.id(row)], int(bounds[row]), int(bounds[row + 1])
-
-
-def _samples(packing: Concat, first: int, stop: int) -> Int64s:
-    """Return the samples that read some of the tokens first to stop, their last one, which is only a target, too."""
-    length = packing.sequence_length
-    low = max(0, -(-(first - length) // length))
-    return np.arange(low, min((stop - 1) // length, packing.samples - 1) + 1, dtype=np.int64)
+    def _version(self, table: str, commit: str) -> Version | None:
+        """Return the table at a commit, None if it is not here."""
+        name = table, commit
+        if name not in self._versions:
+            self._versions[name] = None
+            with suppress(NotFoundError, InvalidInputError):
+                self._versions[name] = self._repo.version(table, parse_digest(commit))
+        return self._versions[name]

@@ -13,7 +13,21 @@ from typing import Any
 import typer
 
 from pyfactory import __version__
-from pyfactory.cli import audit, commit, erasure, gates, governance, history, interchange, repository, sweep, tables
+from pyfactory.cli import (
+    audit,
+    commit,
+    erasure,
+    find,
+    gates,
+    governance,
+    history,
+    interchange,
+    packing,
+    repository,
+    streams,
+    sweep,
+    tables,
+)
 from pyfactory.cli.interrupts import interruptible
 from pyfactory.cli.output import line, show_error
 from pyfactory.errors import InternalError, InvalidInputError, PyfactoryError, UnavailableError
@@ -22,6 +36,14 @@ __all__ = ["run"]
 
 _INTERRUPTED = 130
 """What Typer makes of a KeyboardInterrupt."""
+
+_AFTER_INTERRUPT = {
+    "gc": "the repository is whole; the next gc finishes what this one began",
+    "forget": "the records are forgotten everywhere or nowhere yet; run it again",
+    "verify": "nothing was changed; with --resume FILE it goes on where it was cut off",
+    **dict.fromkeys(("log", "show", "diff", "ops", "stats", "sample", "sql", "trace"), "nothing was changed"),
+    "export": "nothing was changed: an export is complete or not there",
+}
 
 app = typer.Typer(
     name="pyfactory",
@@ -45,7 +67,23 @@ def _options(
     """Options of all commands."""
 
 
-for commands in (repository, sweep, history, commit, tables, audit, governance, erasure, gates, interchange):
+_GROUPS = (
+    repository,
+    streams,
+    sweep,
+    history,
+    commit,
+    tables,
+    packing,
+    streams,
+    find,
+    audit,
+    governance,
+    erasure,
+    gates,
+    interchange,
+)
+for commands in _GROUPS:
     commands.register(app)
 
 
@@ -72,10 +110,16 @@ def run(arguments: Sequence[str]) -> int:
         show_error(_explained(error), as_json=as_json)
         return 1
     if code == _INTERRUPTED:
-        interrupted = PyfactoryError("interrupted", hint="a commit is made at the end or not at all; run it again")
-        show_error(interrupted, as_json=as_json)
+        show_error(PyfactoryError("interrupted", hint=_hint_of_interrupted(rest)), as_json=as_json)
         return 1
     return code
+
+
+def _hint_of_interrupted(arguments: Sequence[str]) -> str:
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    if command == "verify" and any(argument.startswith("--resume") for argument in arguments):
+        return "run it again: it goes on where it was cut off"
+    return _AFTER_INTERRUPT.get(command, "a commit is made at the end or not at all; run it again")
 
 
 def _settle_streams() -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -38,7 +36,7 @@ def show_rows(rows: pa.RecordBatchReader) -> None:
         table.add_column(_cell(field.name), justify="right" if number else "left", overflow="fold")
     for row in first[:_ROWS_SHOWN]:
         table.add_row(*(_cell(value) for value in row))
-    for text in _rendered(table):
+    for text in rendered(table):
         line(escape(text))
     if len(first) > _ROWS_SHOWN:
         note(f"the first {_ROWS_SHOWN} rows; --json, --csv FILE and --parquet FILE give all of them")
@@ -50,15 +48,6 @@ def _cell(value: Any) -> Text:
     shown = "NULL" if value is None else amount(value) if type(value) is int else str(value)
     shown = shown.replace("\n", "\\n").replace("\t", "\\t")
     return Text(shown if len(shown) <= _LONGEST_CELL else f"{shown[: _LONGEST_CELL - 1]}…")
-
-
-def _rendered(table: Table) -> list[str]:
-    """Return the lines of a table as wide as it wants to be, so that a pipe gets whole cells."""
-    sink = io.StringIO()
-    terminal = Console()
-    width = terminal.width if terminal.is_terminal else 100_000
-    Console(file=sink, width=width, color_system=None).print(table)
-    return [text.rstrip() for text in sink.getvalue().splitlines() if text.strip()]
 
 
 def show_export(report: ExportReport) -> None:

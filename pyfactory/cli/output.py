@@ -5,6 +5,7 @@ Results go to stdout; progress, notes and errors to stderr.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -17,12 +18,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
+from rich.table import Table
 
 from pyfactory.core.durable import translate_os_error
 from pyfactory.core.progress import Progress, no_progress
 from pyfactory.errors import MergeConflictError, PyfactoryError
 
-__all__ = ["amount", "counted", "emit", "line", "note", "progress", "show_error", "size"]
+__all__ = ["amount", "counted", "emit", "line", "note", "progress", "rendered", "show_error", "size"]
 
 _PLAIN_SECONDS = 2.0
 
@@ -63,6 +65,15 @@ def amount(number: int) -> str:
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return a count with its noun: 1 record, 2,000 records."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def rendered(table: Table) -> list[str]:
+    """Return the lines of a table as wide as it wants to be, so that a pipe gets whole cells."""
+    sink = io.StringIO()
+    terminal = Console()
+    width = terminal.width if terminal.is_terminal else 100_000
+    Console(file=sink, width=width, color_system=None).print(table)
+    return [text.rstrip() for text in sink.getvalue().splitlines() if text.strip()]
 
 
 def size(nbytes: int) -> str:

@@ -15,6 +15,7 @@ from pyfactory.cli.output import emit, line, note
 from pyfactory.cli.repository import Json, Repo, author
 
 if TYPE_CHECKING:
+    from pyfactory.repo.repository import Repository
     from pyfactory.repo.rules import BranchRule
 
 __all__ = ["register"]
@@ -100,10 +101,15 @@ def set_(
             gates=gates,
         )
     changed = set_rule(opened, branch, rule, author(), message, signer_of(key), view)
-    if not emit({"branch": branch, "changed": changed, "rule": rule.to_value()}, as_json=as_json):
+    unknown = _unknown_tables(opened, branch, rule)
+    told = {"branch": branch, "changed": changed, "rule": rule.to_value(), "unknown_tables": sorted(unknown)}
+    if not emit(told, as_json=as_json):
         _show(branch, rule)
         if not changed:
             note("it was so already")
+        for table, hint in sorted(unknown.items()):
+            until = f"the gate fails until there is one{hint and f' ({hint})'}"
+            note(f"note: {branch} has no table {table!r}: {until}")
 
 
 def remove(repo: Repo, branch: Branch, key: Key = None, message: Why = "", as_json: Json = False) -> None:
@@ -114,6 +120,17 @@ def remove(repo: Repo, branch: Branch, key: Key = None, message: Why = "", as_js
     changed = set_rule(Repository.open(repo), branch, None, author(), message, signer_of(key))
     if not emit({"branch": branch, "changed": changed, "rule": None}, as_json=as_json):
         line(f"{escape(branch)} has no rule{'' if changed else '; it had none before'}")
+
+
+def _unknown_tables(opened: Repository, branch: str, rule: BranchRule) -> dict[str, str]:
+    """Return the tables that gates name and an existing branch lacks, each with a hint: likely a slip of the pen."""
+    from pyfactory.repo.names import BRANCH, suggestion
+
+    if branch not in opened.branches():
+        return {}
+    tables = opened.tables(BRANCH + branch)
+    named = {gate.table for gate in rule.gates} - {"*"} - tables.keys()
+    return {name: suggestion(name, tables) for name in named}
 
 
 def _gates(texts: Sequence[str] | None) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Commands about data: import, build, sample."""
+"""Commands about data: import, build."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from pyfactory.cli.committing import Branch, Message, Workers, told
 from pyfactory.cli.keys import Key
 from pyfactory.cli.output import emit, progress
-from pyfactory.cli.repository import Json, Repo, author
+from pyfactory.cli.repository import Json, Repo
 
 __all__ = ["register"]
 
@@ -34,7 +34,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("import")(import_)
     app.command()(build)
-    app.command()(sample)
 
 
 def import_(
@@ -93,32 +92,3 @@ def build(
         report = run_build(Repository.open(repo), job, workers=workers, progress=shown, **told(branch, message, key))
     if not emit(report.to_value(), as_json=as_json):
         show_build(report, branch)
-
-
-def sample(
-    repo: Repo,
-    table: Annotated[str, typer.Argument(metavar="TABLE[@REF]", help="Token table, at a branch, tag or commit.")],
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the stream.")],
-    position: Annotated[int, typer.Option("--position", help="Position in the stream.")] = 0,
-    sequence_length: Annotated[int, typer.Option("--sequence-length", help="Tokens of a sample.")] = 2048,
-    block_size: Annotated[int, typer.Option("--block-size", help="Samples that stay together.")] = 1,
-    window: Annotated[int, typer.Option("--window", help="Blocks among which samples are shuffled.")] = 1,
-    require: Annotated[str, typer.Option("--require", help="What the data must be: signed, gated or both.")] = "",
-    as_json: Json = False,
-) -> None:
-    """Show the text at a position of a stream, and where it comes from."""
-    from pyfactory.cli.tables_view import show_sample
-    from pyfactory.repo.repository import Repository
-    from pyfactory.repo.requirement import require as check
-    from pyfactory.stream.sample import describe_sample
-    from pyfactory.stream.stream import Stream
-
-    name, _, ref = table.partition("@")
-    opened = Repository.open(repo)
-    version = opened.version(name, ref or "main")
-    if require:
-        check(opened, opened.view(), version.resolved, require, author(), table=name)
-    stream = Stream(version, seed=seed, sequence_length=sequence_length, block_size=block_size, window=window)
-    shown = describe_sample(stream, position)
-    if not emit(shown, as_json=as_json):
-        show_sample(shown)

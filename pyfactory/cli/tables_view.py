@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from pyfactory.cli.output import amount, counted, line, size
+from pyfactory.cli.packing import show_packing
 
 if TYPE_CHECKING:
     from pyfactory.factory import BuildReport, ImportReport
 
-__all__ = ["show_build", "show_import", "show_sample", "show_steps"]
+__all__ = ["show_build", "show_import", "show_steps"]
 
 _BAD_SHOWN = 20
 
@@ -42,6 +43,8 @@ def show_build(report: BuildReport, branch: str) -> None:
     tokens = f"{counted(report.tokens, 'token')}, " if report.tokens else ""
     holds = f"{counted(report.rows, 'row')}, {tokens}{size(report.nbytes)}"
     line(f"[green]{report.table}[/] {report.version[:12]}: {holds}")
+    if report.packing is not None:
+        show_packing(report.packing)
     line(f"commit [yellow]{report.commit[:12]}[/] on {branch}{'' if report.created else ' (nothing changed)'}")
     if not report.rows:
         line("[yellow]the table is empty:[/] the steps dropped every row")
@@ -53,18 +56,3 @@ def show_steps(steps: Iterable[Mapping[str, Any]]) -> None:
         reasons = ", ".join(f"{amount(count)} {escape(reason)}" for reason, count in step["dropped"].items() if count)
         dropped = f" (dropped: {reasons})" if reasons else ""
         line(f"  {step['step']}: {amount(step['rows_in'])} -> {counted(step['rows_out'], 'row')}{dropped}")
-
-
-def show_sample(shown: Mapping[str, Any]) -> None:
-    """Print the text of a sample, with its records and addresses."""
-    resolved = escape(f"{shown['table']}@{shown['resolved']}")
-    line(f"{resolved} = commit [yellow]{shown['commit'][:12]}[/], version {shown['version'][:12]}")
-    place = f"position {amount(shown['position'])}: epoch {amount(shown['epoch'])}"
-    line(f"{place}, {counted(shown['samples'], 'sample')} per epoch")
-    for piece in shown["addresses"]:
-        stop = piece["first"] + piece["length"]
-        line(f"address: shard {piece['shard']} ({piece['digest'][:12]}), tokens {piece['first']} to {stop}")
-    for record in shown["records"]:
-        span = f"tokens {record['start']} to {record['stop']} of {record['tokens']}"
-        line(f"\n[dim]── record {escape(record['id'])}, {span} ──[/]")
-        line(escape(record["text"]))

@@ -133,6 +133,9 @@ def _show_maker(made_by: Mapping[str, Any]) -> None:
         case "commit":
             removed = "".join(f", removed {table}" for table in made_by["removed"])
             line(f"took {escape((_used(made_by['took']) or 'nothing') + removed)}")
+        case "pack":
+            how = f"{escape(made_by['packing'])} for {made_by['sequence_length']} tokens"
+            line(f"packed {escape(made_by['table'])}: {how}")
         case "job":
             line(f"built by job {made_by['job'][:12]} from {escape(_used(made_by['inputs']))}")
             show_steps(made_by["steps"])

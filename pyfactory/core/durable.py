@@ -12,10 +12,18 @@ from pathlib import Path
 from pyfactory.core.digest import Buffer
 from pyfactory.errors import InvalidInputError, NotFoundError, PyfactoryError, ReadOnlyError, UnavailableError
 
-__all__ = ["create_exclusive", "link_exclusive", "sync_file", "sync_folder", "translate_os_error", "write_atomic"]
+__all__ = [
+    "create_exclusive",
+    "is_disk_full",
+    "link_exclusive",
+    "sync_file",
+    "sync_folder",
+    "translate_os_error",
+    "write_atomic",
+]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_DENIED = {errno.EACCES, errno.EPERM}
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -33,6 +41,10 @@ def translate_os_error(where: object) -> Iterator[None]:
 def _translated(error: OSError, where: object) -> PyfactoryError:
     if error.errno in _FULL:
         return UnavailableError(f"{where}: no space left on the disk", hint="free space and run the command again")
+    if error.errno == errno.EROFS:
+        return ReadOnlyError(
+            f"{where}: the file system is read-only", hint="mount it for writing, or take another place"
+        )
     # Extensions in Rust raise these without a number.
     if error.errno in _DENIED or isinstance(error, PermissionError):
         return ReadOnlyError(f"{where}: no permission", hint="check the owner and mode of the folder")
@@ -41,6 +53,14 @@ def _translated(error: OSError, where: object) -> PyfactoryError:
     if error.errno in {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}:
         return InvalidInputError(f"{where}: {error.strerror}", hint="check the path")
     return UnavailableError(f"{where}: {error.strerror or error}", hint="mend that, then run it again")
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether an error, or what it was raised from, says that there is no space left."""
+    cause: BaseException | None = error
+    while cause is not None and not (isinstance(cause, OSError) and cause.errno in _FULL):
+        cause = cause.__cause__
+    return cause is not None
 
 
 def sync_file(path: Path) -> None:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pyfactory.core.digest import NO_DIGEST
 from pyfactory.core.progress import Progress, no_progress
+from pyfactory.factory.packing import with_packing
 from pyfactory.factory.tables import publish, replaced, schema_value
+from pyfactory.job.executors.base import Executor
 from pyfactory.job.executors.open import open_executor
+from pyfactory.job.packing import Packed
 from pyfactory.job.run import JobResult, run_job
-from pyfactory.job.spec import load_job
+from pyfactory.job.spec import JobSpec, load_job
 from pyfactory.repo.leases import writing
 from pyfactory.repo.names import check_table_name, check_text
+from pyfactory.repo.objects import TableState
 from pyfactory.repo.repository import Repository
 from pyfactory.repo.signing import Signer
 from pyfactory.repo.version import Version
+from pyfactory.shard.packing_format import packing_artifacts
+from pyfactory.shard.packing_table import PackingReport, report_of
 
 __all__ = ["BuildReport", "build"]
 
@@ -39,6 +45,7 @@ class BuildReport:
         steps: What each step took and dropped.
         computed: Tasks computed.
         reused: Tasks found done.
+        packing: What the packing that the job asks for does to the table, None if it asks for none.
     """
 
     commit: str
@@ -54,6 +61,7 @@ class BuildReport:
     steps: list[dict[str, Any]]
     computed: int
     reused: int
+    packing: PackingReport | None = None
 
     def to_value(self) -> dict[str, Any]:
         """Return a plain dict."""
@@ -100,7 +108,8 @@ def build(
     with writing(repo, f"build of {spec.output} by {author}", progress) as telling:
         with open_executor(workers) as executor:
             result = run_job(repo.objects, spec, version.manifest, executor, telling)
-        state = replaced(repo, result.parts, schema_value(result.schema), result.artifacts, result.attributes)
+            state = replaced(repo, result.parts, schema_value(result.schema), result.artifacts, result.attributes)
+            state, packed = _packed(repo, spec, before, state, executor, telling)
         made_by = _made_by(spec.output, version, result)
         done = publish(repo, spec.output, before, state, head, branch, made_by=made_by, **told)
     return BuildReport(
@@ -117,7 +126,25 @@ def build(
         steps=[report.value() for report in result.reports],
         computed=result.computed,
         reused=result.reused,
+        packing=None if packed is None else report_of(packed.index),
     )
+
+
+def _packed(
+    repo: Repository,
+    spec: JobSpec,
+    before: TableState | None,
+    state: TableState,
+    executor: Executor,
+    progress: Progress,
+) -> tuple[TableState, Packed | None]:
+    """Return the output table with the packing that the job asks for, and with those that its rows have already."""
+    if before is not None and before.manifest == state.manifest:
+        state = replace(state, artifacts={**packing_artifacts(before.artifacts), **state.artifacts})
+    if spec.pack is None or not state.tokens:
+        return state, None
+    packed, state = with_packing(repo, state, spec.pack.packing, spec.pack.sequence_length, executor, progress)
+    return state, packed
 
 
 def _made_by(output: str, version: Version, result: JobResult) -> dict[str, Any]:

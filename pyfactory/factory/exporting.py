@@ -6,7 +6,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from math import isfinite
@@ -232,7 +232,8 @@ def _replacing(path: Path) -> Iterator[Path]:
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
-                leftover.unlink(missing_ok=True)
+                with suppress(OSError):  # where nothing can be written, nothing is left; the first error counts
+                    leftover.unlink(missing_ok=True)
 
 
 def _take_place(aside: Path, path: Path, old: Path) -> None:
@@ -275,15 +276,14 @@ def _write_folder(
 
 def _write_batches(path: Path, schema: pa.Schema, rows: Iterable[pa.RecordBatch]) -> int:
     """Write batches to a new file, a row group each, and return its size."""
-    with translate_os_error(path):
-        try:
-            with (
-                path.open("xb") as file,
-                pq.ParquetWriter(pa.PythonFile(file, mode="w"), schema, compression="zstd") as writer,
-            ):
-                for batch in rows:
-                    if batch.num_rows:
-                        writer.write_batch(batch, batch.num_rows)
-            return path.stat().st_size
-        except pa.ArrowException as error:
-            raise InvalidInputError(f"Parquet: {str(error)[:200]}", hint="select other columns") from error
+    try:
+        with (
+            path.open("xb") as file,
+            pq.ParquetWriter(pa.PythonFile(file, mode="w"), schema, compression="zstd") as writer,
+        ):
+            for batch in rows:
+                if batch.num_rows:
+                    writer.write_batch(batch, batch.num_rows)
+        return path.stat().st_size
+    except pa.ArrowException as error:
+        raise InvalidInputError(f"Parquet: {str(error)[:200]}", hint="select other columns") from error

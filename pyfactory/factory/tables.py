@@ -16,6 +16,7 @@ from pyfactory.repo.repository import CommitResult, Repository
 from pyfactory.shard.diff import diff_manifests
 from pyfactory.shard.layout import schema_to_value
 from pyfactory.shard.manifest import Entry, Manifest, Part, extend_manifest, new_batch, write_manifest
+from pyfactory.shard.packing_format import other_artifacts
 
 __all__ = ["SchemaValue", "appended", "publish", "replaced", "schema_value"]
 
@@ -39,12 +40,13 @@ def appended(
     artifacts: Mapping[str, Digest] = _NONE,
     attributes: Mapping[str, int | str] = _NONE,
 ) -> TableState:
-    """Return a table with shards added behind those it has."""
+    """Return a table with shards added behind those it has; its packing tables fit it no more."""
     if old is None or not old.shards:
         return replaced(repo, parts, schema, artifacts, attributes)
     # One later than the last row's, so that what is appended never sorts before older rows.
     root = extend_manifest(repo.objects, old.root, new_batch(parts, old.last_generation + 1))
-    return _state(repo, root, schema, artifacts, attributes)
+    lasting = artifacts if root == old.root else other_artifacts(artifacts)
+    return _state(repo, root, schema, lasting, attributes)
 
 
 def replaced(

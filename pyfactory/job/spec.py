@@ -8,6 +8,7 @@
       - tokenize: {vocab: gpt2/vocab.json, merges: gpt2/merges.txt, append: "<|endoftext|>"}
       - shuffle: {seed: 7}
     shards: {target_bytes: 64MB}
+    pack: {packing: best_fit, sequence_length: 2048}
 
 Paths are relative to the job file. Whatever is wrong is told with file and line.
 """
@@ -18,7 +19,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -30,8 +31,9 @@ from pyfactory.job.document import Document, Where, nearest, read_document
 from pyfactory.job.plan import Plan, find_misplaced, make_plan
 from pyfactory.job.steps.base import FieldError, Step
 from pyfactory.job.steps.open import STEPS, open_parameters
+from pyfactory.shard.packing_format import LONGEST
 
-__all__ = ["JobSpec", "load_job", "parse_job", "parse_size"]
+__all__ = ["JobSpec", "PackSection", "load_job", "parse_job", "parse_size"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -84,6 +86,18 @@ class ShardsSection(_Strict):
     target_bytes: Size = 64_000_000
 
 
+class PackSection(_Strict):
+    """Section `pack` of a job file: the packing table that is made for the new table.
+
+    Attributes:
+        packing: One of `shard.packing_format.METHODS`.
+        sequence_length: Inputs of a sample.
+    """
+
+    packing: Literal["best_fit", "padded", "documents"] = "best_fit"
+    sequence_length: Annotated[int, Field(ge=1, le=LONGEST)]
+
+
 class JobFile(_Strict):
     """A job file as it is written; the steps are checked one by one.
 
@@ -92,12 +106,14 @@ class JobFile(_Strict):
         output: Table to make.
         steps: One step per item: its name and its parameters.
         shards: How the new table is cut.
+        pack: The packing table that is made for it, if any.
     """
 
     input: Annotated[str, AfterValidator(_table_or_ref)]
     output: Annotated[str, AfterValidator(_table)]
     steps: Annotated[list[Any], Field(min_length=1)]
     shards: ShardsSection = ShardsSection()
+    pack: PackSection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +125,14 @@ class JobSpec:
         input: Table to read, or table@ref.
         output: Table to make.
         plan: Its steps.
+        pack: The packing table that is made for the new table, if any.
     """
 
     path: Path
     input: str
     output: str
     plan: Plan
+    pack: PackSection | None = None
 
     @property
     def input_table(self) -> str:
@@ -130,7 +148,8 @@ class JobSpec:
         """Return the job as a canonical value: digests stand for files, so it is the same wherever they lie."""
         *steps, write = self.plan.steps
         tables = {"kind": "job", "v": 1, "input": self.input, "output": self.output}
-        return {**tables, "steps": [{step.name: step.value()} for step in steps], "shards": write.value()}
+        packed = {} if self.pack is None else {"pack": self.pack.model_dump()}
+        return {**tables, "steps": [{step.name: step.value()} for step in steps], "shards": write.value(), **packed}
 
     def digest(self) -> Digest:
         """Return the digest of the job."""
@@ -159,7 +178,9 @@ def parse_job(document: Document) -> JobSpec:
         for index, (name, step) in enumerate(zip(names, job.steps, strict=True))
     ]
     _check_tokenizer(document, names, steps)
-    return JobSpec(document.path, job.input, job.output, make_plan(steps, job.shards.target_bytes))
+    if job.pack is not None and "tokenize" not in names:
+        raise InvalidInputError(f"{document.at(('pack',))}: pack needs tokens", hint="add the step tokenize")
+    return JobSpec(document.path, job.input, job.output, make_plan(steps, job.shards.target_bytes), job.pack)
 
 
 def _step_name(document: Document, where: Where, step: object) -> str:

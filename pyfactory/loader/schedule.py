@@ -32,9 +32,7 @@ class Leg:
 
 def legs_of(stream: Stream) -> tuple[Leg, ...]:
     """Return the phases of a stream as a loader sees them."""
-    return tuple(
-        Leg(phase.start, phase.stop, phase.samples, phase.recipe.sequence_length) for phase in stream.phases
-    )
+    return tuple(Leg(phase.start, phase.stop, phase.samples, phase.recipe.sequence_length) for phase in stream.phases)
 
 
 class Schedule:

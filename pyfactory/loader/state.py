@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyfactory.errors import InvalidInputError, NewerFormatError
+from pyfactory.stream.identity import differences
 
-__all__ = ["FORMAT", "checked_position", "differences"]
+__all__ = ["FORMAT", "checked_position"]
 
 FORMAT = 1
 
@@ -43,7 +44,9 @@ def checked_position(state: Mapping[str, Any], identity: Mapping[str, Any], reda
         here, later = _as_far_as(identity, there)
     else:
         here, later = identity, None
-    differing = list(differences(here, there))
+    differing = [
+        f"{name} is {mine!r} here and {other!r} in the state" for name, mine, other in differences(here, there)
+    ]
     if differing:
         raise InvalidInputError(
             f"the state belongs to another stream: {'; '.join(differing)}",
@@ -92,15 +95,3 @@ def _first_version(identity: Mapping[str, Any]) -> Any:
 
 def _without(identity: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in identity.items() if name != key}
-
-
-def differences(here: Any, there: Any, path: str = "") -> Iterator[str]:
-    """Yield 'name: value here, value there' for each leaf at which two canonical values differ."""
-    if isinstance(here, Mapping) and isinstance(there, Mapping):
-        for key in sorted({*here, *there}, key=str):
-            yield from differences(here.get(key), there.get(key), f"{path}.{key}" if path else str(key))
-    elif isinstance(here, list) and isinstance(there, list) and len(here) == len(there):
-        for i, (mine, other) in enumerate(zip(here, there, strict=True)):
-            yield from differences(mine, other, f"{path}[{i}]")
-    elif here != there or type(here) is not type(there):
-        yield f"{path} is {here!r} here and {there!r} in the state"

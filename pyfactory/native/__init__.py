@@ -8,11 +8,33 @@ from __future__ import annotations
 from pyfactory.errors import InternalError
 
 try:
-    from pyfactory.native._ext import IGNORE, Order, ShardSet, best_fit, permute, philox, unpermute
+    from pyfactory.native._ext import (
+        IGNORE,
+        Interleave,
+        Mixture,
+        Order,
+        ShardSet,
+        TwoWay,
+        best_fit,
+        permute,
+        philox,
+        unpermute,
+    )
 except ImportError as error:
     raise InternalError(
         f"the compiled extension pyfactory.native._ext cannot be loaded: {error}",
         hint="install pyfactory again with pip, on a machine with a C++ compiler",
     ) from error
 
-__all__ = ["IGNORE", "Order", "ShardSet", "best_fit", "permute", "philox", "unpermute"]
+__all__ = [
+    "IGNORE",
+    "Interleave",
+    "Mixture",
+    "Order",
+    "ShardSet",
+    "TwoWay",
+    "best_fit",
+    "permute",
+    "philox",
+    "unpermute",
+]

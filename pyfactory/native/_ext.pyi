@@ -1,5 +1,7 @@
 """Types of the C++ extension; csrc/bind says the rest."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,11 +22,44 @@ class Order:
     """The order of a source of `samples` samples, shuffled in blocks and windows."""
 
     def __init__(self, samples: int, block: int, window: int, block_key: int, window_key: int) -> None: ...
-    def samples_at(self, positions: _Int64s) -> _Int64s:
-        """Position (any epoch) -> sample ordinal."""
+    def samples_at(self, indexes: _Int64s) -> _Int64s:
+        """Index (of any epoch) -> sample ordinal. Ascending indexes are the fastest."""
 
     def positions_of(self, samples: _Int64s, epochs: _Int64s) -> _Int64s:
-        """Sample ordinal and epoch -> position."""
+        """Sample ordinal and epoch -> index."""
+
+class Interleave:
+    """The tree that deals the positions of a phase to its sources; docs/stream-spec.md, section 6.
+
+    Weights are uint64[k], k >= 1, each at least 1, and add up to less than 2^32.
+    """
+
+    def __init__(self, weights: NDArray[np.uint64]) -> None: ...
+    def split(self, positions: _Int64s) -> tuple[_Int64s, _Int64s]:
+        """Position less the first of its phase -> source, and which one of its samples. O(log k) each."""
+
+    def join(self, sources: _Int64s, numbers: _Int64s) -> _Int64s:
+        """The inverse of `split`."""
+
+    def counts(self, position: int) -> _Int64s:
+        """How many of the first `position` positions each source takes: int64[k]. O(k)."""
+
+class TwoWay:
+    """The same split of `total` samples, up to 2^62, into `tail` and the rest; docs/stream-spec.md, section 7."""
+
+    def __init__(self, tail: int, total: int) -> None: ...
+    def split(self, numbers: _Int64s) -> tuple[_Int64s, _Int64s]:
+        """Number in [0, total) -> side (0 is the tail), and which one of that side. O(1) each."""
+
+    def join(self, sides: _Int64s, indexes: _Int64s) -> _Int64s:
+        """The inverse of `split`."""
+
+class Mixture:
+    """`Interleave` and an `Order` of each source in one call; source i starts at its index `begins[i]`."""
+
+    def __init__(self, weights: NDArray[np.uint64], orders: Sequence[Order], begins: _Int64s) -> None: ...
+    def samples_at(self, positions: _Int64s) -> tuple[_Int64s, _Int64s, _Int64s]:
+        """Position less the first of its phase -> source, sample ordinal and epoch. Ascending ones are the fastest."""
 
 class ShardSet:
     """Open token shards by number."""

@@ -5,11 +5,12 @@ Nothing else may import this module; it is slow on purpose.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["Bijection", "batch_of", "philox", "philox64", "sample_at"]
+__all__ = ["Bijection", "batch_of", "deal", "deal_two", "epoch_of", "philox", "philox64", "sample_at"]
 
 _MASK32 = 0xFFFFFFFF
 _MASK64 = 0xFFFFFFFFFFFFFFFF
@@ -68,20 +69,62 @@ class Bijection:
         return x
 
 
-def sample_at(position: int, n: int, block: int, window: int, block_key: int, window_key: int) -> int:
-    """Which sample stands at a position: by listing the whole epoch, with none of the native arithmetic."""
-    epoch, rank = divmod(position, n)
+def sample_at(index: int, n: int, block: int, window: int, block_key: int, window_key: int) -> int:
+    """Which sample a source has at an index."""
+    return epoch_of(index // n, n, block, window, block_key, window_key)[index % n]
+
+
+def epoch_of(epoch: int, n: int, block: int, window: int, block_key: int, window_key: int) -> list[int]:
+    """The samples of an epoch in their order: by listing its windows, with none of the native arithmetic."""
     count = -(-n // block)
     shuffle = Bijection(count, philox64(block_key, epoch, 0))
     order = [shuffle.forward(slot) for slot in range(count)]
     if block == 1:
-        return order[rank]
+        return order
     listed: list[int] = []
     for number, start in enumerate(range(0, count, window)):
         members = [i for b in order[start : start + window] for i in range(b * block, min(n, (b + 1) * block))]
         inside = Bijection(len(members), philox64(window_key, number, epoch))
         listed += [members[inside.forward(i)] for i in range(len(members))]
-    return listed[rank]
+    return listed
+
+
+def deal(weights: Sequence[int], count: int) -> list[tuple[int, int]]:
+    """(source, its sample number) of the first `count` positions of a phase: by dealing them out one after the other.
+
+    There is no formula for a position here, nor a period: each node of the tree only knows how many have come by.
+    """
+    passed: Counter[tuple[int, int]] = Counter()
+
+    def pass_down(lo: int, hi: int) -> tuple[int, int]:
+        v = passed[lo, hi]
+        passed[lo, hi] += 1
+        if hi - lo == 1:
+            return lo, v
+        mid = lo + (hi - lo) // 2
+        a, w = sum(weights[lo:mid]), sum(weights[lo:hi])
+        left = _share(v + 1, a, w) > _share(v, a, w)
+        return pass_down(lo, mid) if left else pass_down(mid, hi)
+
+    return [pass_down(0, len(weights)) for _ in range(count)]
+
+
+def deal_two(tail: int, total: int, first: int, count: int) -> list[tuple[int, int]]:
+    """(side, index in it) of the numbers first ... first + count - 1: 0 is the tail, 1 what was added."""
+    taken = _share(first, tail, total)
+    dealt = []
+    for j in range(first, first + count):
+        if _share(j + 1, tail, total) > taken:
+            dealt.append((0, taken))
+            taken += 1
+        else:
+            dealt.append((1, j - taken))
+    return dealt
+
+
+def _share(v: int, part: int, whole: int) -> int:
+    """How many of the first v a part of the whole takes."""
+    return (v * part + whole // 2) // whole
 
 
 def batch_of(

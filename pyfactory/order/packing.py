@@ -1,4 +1,4 @@
-"""How the tokens of a table become samples: concatenate and cut. Packings that need a table are in `shard.packing_table`."""
+"""How the tokens of a table become samples: concatenate and cut. What needs a table is in `shard.packing_table`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,11 @@ Int64s = NDArray[np.int64]
 
 
 class Geometry(Protocol):
-    """Which tokens of a table each sample reads. Any number of threads may share one.
-
-    Attributes:
-        samples: Samples of an epoch.
-    """
+    """Which tokens of a table each sample reads. Any number of threads may share one."""
 
     @property
-    def samples(self) -> int: ...
+    def samples(self) -> int:
+        """Samples of an epoch."""
 
     def pieces(self, samples: Int64s) -> tuple[Int64s, Int64s, Int64s]:
         """Return the pieces of samples, in order.

@@ -1,4 +1,4 @@
-"""The shuffled order of one source: position <-> sample ordinal, O(1) in time and memory, both ways.
+"""The shuffled order of one source: index <-> sample ordinal, O(1) in time and memory, both ways.
 
 Sources of the method: a Feistel network (Luby, Rackoff 1988) with cycle walking (Black, Rogaway 2002), keyed by
 Philox4x32-10 (Salmon et al. 2011); docs/stream-spec.md has every bit.
@@ -17,7 +17,7 @@ __all__ = ["SourceOrder"]
 
 Int64s = NDArray[np.int64]
 
-_END = 2**62  # one past the last position
+_END = 2**62  # one past the last index
 
 
 class SourceOrder:
@@ -29,26 +29,34 @@ class SourceOrder:
         source: Name of the source; sources of one name and size share an order.
         block_size: Consecutive samples that move together.
         window: Moved blocks among which samples are shuffled.
+        added: Whether these are the samples that a newer version added, which have an order of their own.
+
+    Attributes:
+        samples: Samples of an epoch.
+        native: The same order, for `pyfactory.native.Mixture`.
     """
 
-    def __init__(self, samples: int, seed: int, source: str, *, block_size: int = 1, window: int = 1) -> None:
+    def __init__(
+        self, samples: int, seed: int, source: str, *, block_size: int = 1, window: int = 1, added: bool = False
+    ) -> None:
         self.samples = samples
-        keys = (derive_key(seed, "blocks", source), derive_key(seed, "window", source))
-        self._native = Order(samples, block_size, window, *keys)
+        purposes = ("added blocks", "added window") if added else ("blocks", "window")
+        block_key, window_key = (derive_key(seed, purpose, source) for purpose in purposes)
+        self.native = Order(samples, block_size, window, block_key, window_key)
 
-    def samples_at(self, positions: Int64s) -> Int64s:
-        """Return the sample ordinal at each position: int64[m] -> int64[m]. O(1) each.
+    def samples_at(self, indexes: Int64s) -> Int64s:
+        """Return the sample ordinal at each index: int64[m] -> int64[m]. O(1) each, fastest where they ascend.
 
         Raises:
-            InvalidInputError: A position is not in [0, 2^62).
+            InvalidInputError: An index is not in [0, 2^62).
         """
-        if positions.size and not (positions.min() >= 0 and positions.max() < _END):
-            outside = positions.min() if positions.min() < 0 else positions.max()
+        if indexes.size and not (indexes.min() >= 0 and indexes.max() < _END):
+            outside = indexes.min() if indexes.min() < 0 else indexes.max()
             raise InvalidInputError(f"there is no position {outside}", hint="positions are 0 to 2^62 - 1")
-        return self._native.samples_at(positions)
+        return self.native.samples_at(indexes)
 
     def positions_of(self, samples: Int64s, epochs: Int64s) -> Int64s:
-        """Return the position of each sample in its epoch: the inverse of `samples_at`. O(1) each.
+        """Return the index of each sample in its epoch: the inverse of `samples_at`. O(1) each.
 
         Raises:
             InvalidInputError: A sample or epoch is out of range.
@@ -57,4 +65,4 @@ class SourceOrder:
             raise InvalidInputError(f"samples are numbered from 0 to {self.samples - 1}")
         if epochs.size and not 0 <= epochs.min() <= epochs.max() < _END // self.samples + 1:
             raise InvalidInputError("an epoch is negative or too large")
-        return self._native.positions_of(samples, epochs)
+        return self.native.positions_of(samples, epochs)

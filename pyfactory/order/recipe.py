@@ -56,7 +56,9 @@ class Recipe:
         if not isinstance(template, tuple) or not all(_is_integer(token, 0, 2**32 - 1) for token in template):
             raise InvalidInputError(f"response_template is {template!r}", hint="it must be a tuple of tokens")
         if len(template) > _LONGEST_TEMPLATE:
-            raise InvalidInputError(f"response_template has {len(template)} tokens", hint=f"{_LONGEST_TEMPLATE} at most")
+            raise InvalidInputError(
+                f"response_template has {len(template)} tokens", hint=f"{_LONGEST_TEMPLATE} at most"
+            )
         if template and self.packing != "documents":
             raise InvalidInputError(
                 f"response_template says nothing with packing {self.packing!r}",

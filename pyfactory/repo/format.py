@@ -17,7 +17,7 @@ from pyfactory.errors import CorruptError, InvalidInputError, NewerFormatError, 
 from pyfactory.repo.fields import Fields, read_fields, read_versioned
 from pyfactory.repo.home import Home
 from pyfactory.repo.oplog import log_key
-from pyfactory.store.base import Store
+from pyfactory.store.base import NoPlaceError, Store
 
 __all__ = [
     "FORMAT_KEY",
@@ -113,6 +113,8 @@ def read_features(store: Store) -> Features:
     what = f"{store.url}/{FORMAT_KEY}"
     try:
         value = decode(store.get(FORMAT_KEY), what)
+    except NoPlaceError:
+        raise
     except NotFoundError as error:
         if store.size(log_key(0)) is not None:
             raise CorruptError(f"{what} is missing, though there is a log", hint="restore it from a copy") from error

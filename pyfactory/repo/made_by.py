@@ -123,11 +123,19 @@ _MERGE: Mapping[str, Check] = {
     "resolved": Fields.text,
 }
 
+_PACK: Mapping[str, Check] = {
+    "code": _named_texts,
+    "packing": Fields.text,
+    "sequence_length": Fields.count,
+    "table": Fields.text,
+}
+
 # What each kind must say, and what it may.
 _KINDS: Mapping[str, tuple[Mapping[str, Check], Mapping[str, Check]]] = {
     "import": (_IMPORT, {"tokens": Fields.count, "dataset": _named_texts}),
     "job": (_JOB, {}),
     "merge": (_MERGE, {}),
     "revert": ({"commit": Fields.digest, "parent": Fields.digest_or_none}, {}),
+    "pack": (_PACK, {}),
     "commit": ({"took": _each(_USED), "removed": _texts}, {}),
 }

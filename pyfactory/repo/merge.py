@@ -15,6 +15,7 @@ from pyfactory.core.digest import Digest
 from pyfactory.repo.choices import OURS, THEIRS, Choices
 from pyfactory.repo.merge_rows import RowChanges, ids_of_both, rewrote, shown_key
 from pyfactory.repo.objects import TableState, Tree
+from pyfactory.shard.packing_format import other_artifacts, packing_artifacts
 from pyfactory.store.content import Objects
 
 __all__ = ["Conflict", "Merged", "MergedTable", "merge_table_states", "merge_trees"]
@@ -176,7 +177,8 @@ class _TableMerge:
         """Merge what the states consist of."""
         rows = RowChanges(self.objects, base.manifest, ours.manifest, theirs.manifest)
         schema, reasons = _settled("columns", base.schema, ours.schema, theirs.schema)
-        artifacts, more = _by_name("artifact", base.artifacts, ours.artifacts, theirs.artifacts)
+        lasting = (other_artifacts(state.artifacts) for state in (base, ours, theirs))
+        artifacts, more = _by_name("artifact", *lasting)
         attributes, most = _by_name("attribute", base.attributes, ours.attributes, theirs.attributes)
         reasons += [*more, *most, *_of_rows(rows), *_of_meaning(rows, base, ours, theirs)]
         if reasons:
@@ -186,6 +188,8 @@ class _TableMerge:
         if conflicts:
             return MergedTable(ours, conflicts, rows.only_added)
         root = rows.merged(decided)
+        for side in (ours, theirs):  # a packing table fits the rows that it was made for
+            artifacts |= packing_artifacts(side.artifacts) if side.manifest == root else {}
         shards, count, tokens, nbytes = rows.totals(root)
         state = TableState(root, schema, count, tokens, nbytes, shards, artifacts, attributes)
         return MergedTable(state, (), rows.only_added)
@@ -264,7 +268,7 @@ def _of_meaning(rows: RowChanges, base: TableState, ours: TableState, theirs: Ta
 def _changed(base: TableState, state: TableState, beside: TableState) -> list[str]:
     """Return the artifacts and attributes of the base that a state has otherwise and another one still has."""
     facts: list[tuple[str, Mapping[str, object], Mapping[str, object], Mapping[str, object]]] = [
-        ("artifact", base.artifacts, state.artifacts, beside.artifacts),
+        ("artifact", other_artifacts(base.artifacts), state.artifacts, beside.artifacts),
         ("attribute", base.attributes, state.attributes, beside.attributes),
     ]
     return [

@@ -18,7 +18,7 @@ from pyfactory.repo.resolve import resolve
 from pyfactory.repo.rules import KEYS, RULE, branch_rule
 from pyfactory.repo.signatures import sign_tag
 from pyfactory.repo.swept import check_kept, sweep_guards
-from pyfactory.repo.transaction import publish
+from pyfactory.repo.transaction import by_whom, publish
 
 if TYPE_CHECKING:
     from pyfactory.repo.signing import Signer
@@ -30,13 +30,14 @@ def give_name(home: Home, ref: str, at: str, author: str, message: str, signer: 
     """Make a branch or tag at a commit and return the commit. A signer signs a tag.
 
     Raises:
-        ConflictError: It exists.
+        ConflictError: A branch or a tag of that name exists.
         RefusedError: There is a rule for that branch, and the commit does not satisfy it.
     """
     view = home.view()
     commit = resolve(home.oplog, home.objects, view, at, strict=False).commit
+    other = _check_free(home, view, ref)
     check_kept(home, view, commit)
-    guards = sweep_guards(view)
+    guards: dict[str, Digest | None] = {**sweep_guards(view), other: None}
     if ref.startswith(BRANCH):
         check_nameable(home, view, ref.removeprefix(BRANCH), commit, author)
         guards |= _rules(view, ref.removeprefix(BRANCH))
@@ -103,8 +104,9 @@ def undo(home: Home, number: int, author: str, message: str) -> Operation:
             raise InvalidInputError(f"{home.url}: operation {number} {_fixed(change.ref)}", hint=_remedy(change.ref))
         found = view.refs.get(change.ref)
         if found != change.old:
+            now = "is gone" if found is None else f"names {found}"
             raise ConflictError(
-                f"{home.url}: {change.ref} has moved since operation {number}: it names {found}, not {change.old}",
+                f"{home.url}: {change.ref} has moved since operation {number}: it {now}",
                 hint="undo the later operations first, or use pyfactory revert",
             )
         if change.new is None:
@@ -120,6 +122,24 @@ def undo(home: Home, number: int, author: str, message: str) -> Operation:
         guards |= _rules(view, change.ref.removeprefix(BRANCH))
     publish(home.oplog, view, changes, author, why, guards=guards)
     return operation
+
+
+def _check_free(home: Home, view: View, ref: str) -> str:
+    """Return the ref that is of the other kind, branch or tag, and has the same name.
+
+    Raises:
+        ConflictError: There is one of them: the name alone would say nothing any more.
+    """
+    kind, _, name = ref.partition("/")
+    other = (BRANCH if ref.startswith(TAG) else TAG) + name
+    why = {ref: "tags never move" if kind == "tag" else "", other: "a branch and a tag cannot share one"}
+    for taken, reason in why.items():
+        if taken in view.refs:
+            raise ConflictError(
+                f"{home.url}: {taken} exists already: it names {view.refs[taken]}{by_whom(home.oplog, view, taken)}",
+                hint=f"choose another name{f': {reason}' if reason else ''}",
+            )
+    return other
 
 
 def _rules(view: View, branch: str) -> dict[str, Digest | None]:

@@ -21,6 +21,7 @@ _LIKE_A_DIGEST = re.compile(r"[0-9A-Fa-f]{7,}")
 _MAX_LENGTH = 200
 _MAX_PARTS = 16  # an entry of the log takes refs of 50, kinds and prefixes included
 _MAX_TEXT = 20_000
+_OTHER = "choose another name"
 _RULE = "use up to 100 letters, digits, '.', '_' and '-', starting with a letter or digit"
 
 
@@ -45,7 +46,7 @@ def check_ref_name(name: object, what: str) -> None:
         reason = f"'{parts[0]}/' says what kind of name follows"
     if name == "main" and what == "tag":
         # Else what nobody names, main, would be two things.
-        reason = "it is the branch that is meant where none is named"
+        raise InvalidInputError("a tag cannot be called 'main': it is the branch where none is named", hint=_OTHER)
     if reason:
         raise InvalidInputError(f"a {what} cannot be called {_shown(name)}: {reason}", hint=_RULE)
 

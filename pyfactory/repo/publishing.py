@@ -30,6 +30,8 @@ from pyfactory.repo.swept import check_kept, check_not_swept, sweep_guards
 from pyfactory.repo.transaction import publish
 from pyfactory.shard.diff import diff_manifests
 from pyfactory.shard.manifest import Manifest, Part
+from pyfactory.shard.packing_format import packing_artifacts
+from pyfactory.shard.packing_table import load_index
 
 if TYPE_CHECKING:
     from pyfactory.repo.gates.base import Verdict
@@ -225,6 +227,9 @@ def _needed(home: Home, proposal: Proposed) -> Iterator[Digest]:
             yield Digest(named)
     for state, old in _changed(proposal):
         yield from state.artifacts.values()
+        for name, digest in packing_artifacts(state.artifacts).items():
+            if old is None or old.artifacts.get(name) != digest:
+                yield from (entry.digest for entry in load_index(home.objects, digest, name).ranges)
         known = set() if old is None else set(Manifest(home.objects, old.manifest).nodes())
         yield from (node for node in Manifest(home.objects, state.manifest).nodes() if node not in known)
     for part in _added(home, proposal):

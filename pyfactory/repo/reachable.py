@@ -2,7 +2,7 @@
 
     branch, tag -> commits -> trees -> tables -> manifest nodes -> shards and their sides
                       |-> what made them: sources, job, the commits that a job read
-                      `-> artifacts of the tables
+                      `-> artifacts of the tables -> ranges of packing tables
     rule, keys, redaction, refusal -> the object, also of earlier operations: they are the record of who allowed what
       `-> evaluation sets that gates of a rule need, also of earlier rules: whoever goes back to one finds them
 
@@ -28,6 +28,7 @@ from pyfactory.repo.objects import Commit, Tree
 from pyfactory.repo.operation import View, utc_moment
 from pyfactory.repo.rules import RULE
 from pyfactory.shard.node import parse_node
+from pyfactory.shard.packing_format import decode_index, packing_artifacts
 from pyfactory.store.base import Store
 from pyfactory.store.content import Objects
 
@@ -244,9 +245,20 @@ class Reachable:
         self._trees.add(name)
         self._found["trees"].add(digest)
         for table, state in tree.tables.items():
+            held_by = named_by and f"table {table!r} of {what}"
             for artifact in state.artifacts.values():
                 self._found["artifacts"].add(artifact)
-            self.mark_manifest(state.manifest, named_by and f"table {table!r} of {what}")
+            for packing in packing_artifacts(state.artifacts).values():
+                self._mark_packing(packing, held_by)
+            self.mark_manifest(state.manifest, held_by)
+
+    def _mark_packing(self, digest: Digest, named_by: str) -> None:
+        """Mark the ranges of a packing table; see `mark_commit`."""
+        content = None if digest in self._documents else self._get(digest, named_by)
+        if content is not None:
+            self._documents.add(digest)
+            for entry in decode_index(content, f"the packing table {digest}").ranges:
+                self._found["artifacts"].add(entry.digest)
 
     def _mark_document(self, ref: str, digest: Digest, named_by: str = "") -> None:
         """Mark an object of the rules and what it names directly; see `mark_commit`."""

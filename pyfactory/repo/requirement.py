@@ -39,7 +39,7 @@ def parse_requirement(what: str) -> tuple[str, ...]:
     for word in words:
         if word not in _WORDS:
             hint = suggestion(word, _WORDS)
-            raise InvalidInputError(f"{ascii(word)[:80]} is nothing that can be required", hint=hint)
+            raise InvalidInputError(f"{word!r:.80} is nothing that can be required", hint=hint)
     return words
 
 

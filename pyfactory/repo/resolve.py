@@ -112,9 +112,12 @@ def _completed(log: OperationLog, view: View, prefix: str) -> Digest:
 
 
 def _unknown(url: str, view: View, asked: str) -> NotFoundError:
-    if asked.removeprefix(BRANCH) == "main":
-        return NotFoundError(f"{url}: main has no commit yet", hint="import a table first")
     refs = [ref for ref in view.refs if ref.startswith((BRANCH, TAG))]
+    if asked.removeprefix(BRANCH) == "main":
+        if not refs:
+            return NotFoundError(f"{url}: main has no commit yet", hint="import a table first")
+        hint = "pyfactory ops shows what deleted it, and undo takes that back; or pyfactory branch REPO main AT"
+        return NotFoundError(f"{url}: there is no branch main any more", hint=hint)
     names = {ref if asked.startswith((BRANCH, TAG)) else ref.partition("/")[2] for ref in refs}
     shown = ascii(asked) if len(asked) <= 80 else f"{ascii(asked)[:77]}..."
     return NotFoundError(f"{url}: there is no branch, tag or commit {shown}", hint=suggestion(asked, names))

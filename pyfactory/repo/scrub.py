@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +26,7 @@ _MAGIC = b"PFSCRUB1"
 _WIDTH = 32
 _WINDOW = 64
 _SAVE_EVERY = 256
+_SAVE_SECONDS = 5.0  # of 64 MB each, 256 shards take minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +88,17 @@ class Verified:
             if not whole:
                 self._file.write(start)
         self._unsaved = 0
+        self._saved = time.monotonic()
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._known
 
     def add(self, name: bytes) -> None:
-        """Note 32 bytes that name what was verified; it is on the disk when some more are, or at the end."""
+        """Note 32 bytes that name what was verified; it is on the disk some seconds later, or at the end."""
         with translate_os_error(self._path):
             self._file.write(name)
             self._unsaved += 1
-            if self._unsaved >= _SAVE_EVERY:
+            if self._unsaved >= _SAVE_EVERY or time.monotonic() - self._saved >= _SAVE_SECONDS:
                 self._save()
 
     def finish(self) -> None:
@@ -114,7 +117,7 @@ class Verified:
     def _save(self) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._unsaved = 0
+        self._unsaved, self._saved = 0, time.monotonic()
 
 
 @dataclass
@@ -205,6 +208,10 @@ class Scrub:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)
+        # Cut off: what was read already need not be read again. After the last job, none is pending.
+        for name, future in self._pending:
+            if not future.cancelled() and future.exception() is None:
+                self._note(name, future.result()[0])
 
     def _settle(self) -> None:
         name, future = self._pending.popleft()
@@ -214,6 +221,9 @@ class Scrub:
             self._tally.redacted += 1
         elif nbytes >= 0:
             self._tally.read(nbytes)
+        self._note(name, found)
+
+    def _note(self, name: bytes, found: Findings) -> None:
         if self._verified is not None and not found.names():
             self._verified.add(name)
 

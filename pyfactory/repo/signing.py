@@ -94,10 +94,14 @@ class Signer:
                 raise InvalidInputError(
                     f"{path} exists: a key is never overwritten", hint="choose a new name"
                 ) from None
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except BaseException:
+                Path(path).unlink()  # a part of a key is none, and would stand in the way of the next try
+                raise
         return cls(key)
 
     def sign(self, content: bytes) -> bytes:

@@ -9,6 +9,8 @@ from pyfactory.repo.home import Home
 from pyfactory.repo.names import check_table_name, suggestion
 from pyfactory.repo.objects import TableState
 from pyfactory.shard.manifest import Manifest
+from pyfactory.shard.packing_format import packing_artifacts
+from pyfactory.shard.packing_table import load_fitting
 
 __all__ = ["replaced"]
 
@@ -39,6 +41,8 @@ def _check(home: Home, name: str, state: TableState) -> None:
         TableState.from_value(state.to_value(), what)
         manifest = Manifest(home.objects, state.manifest)
         missing = [artifact for artifact, digest in state.artifacts.items() if not home.objects.exists(digest)]
+        for artifact, digest in packing_artifacts(state.artifacts).items():
+            load_fitting(home.objects, digest, artifact, (state.rows, state.tokens))
     except (CorruptError, NotFoundError) as error:
         raise InvalidInputError(f"{home.url}: {what} cannot be committed: {error.message}") from error
     if missing:

@@ -123,13 +123,13 @@ def _tables(home: Home, view: View, ref: str) -> dict[str, TableStats]:
 def _kinds(home: Home, view: View, marked: Reachable, stored: Stored) -> dict[str, tuple[int, int]]:
     kinds = {}
     rest = stored
-    for kind in KINDS:
-        some = rest.among(marked.of_kind(kind))
+    # A redaction names its replacements, so they are among the other objects, too.
+    found = {kind: marked.of_kind(kind) for kind in KINDS if kind != "other"}
+    found |= {"replacements": overlaid(home, view, None).new, "other": marked.of_kind("other")}
+    for kind, digests in found.items():
+        some = rest.among(digests)
         kinds[kind] = (len(some), some.total)
         rest = rest.without(some.digests)
-    replaced = rest.among(overlaid(home, view, None).new)
-    kinds["replacements"] = (len(replaced), replaced.total)
-    rest = rest.without(replaced.digests)
     kinds["unreachable"] = (len(rest), rest.total)
     for name, number, nbytes in folders(home.store, _FOLDERS):
         kinds[name] = (number, nbytes)

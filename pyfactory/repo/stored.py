@@ -27,7 +27,14 @@ __all__ = ["Stored", "added", "delete_all", "delete_caches", "folders", "kinds_o
 _OBJECT = re.compile(r"objects/([0-9a-f]{2})/([0-9a-f]{62})")
 _CACHED = re.compile(r".*/([0-9a-f]{2})/([0-9a-f]{62})")
 _NAMED = re.compile(rb'"([0-9a-f]{64})"')
-_HEADS = {b"ARROW1": "shards", b"PFNODE01": "nodes", b"PFLIST01": "lists", b"{": "documents", b"[": "documents"}
+_HEADS = {
+    b"ARROW1": "shards",
+    b"PFNODE01": "nodes",
+    b"PFLIST01": "lists",
+    b"PFPACK01": "packings",
+    b"{": "documents",
+    b"[": "documents",
+}
 _HEAD_BYTES = 8
 _WORKERS = 8
 _ALONE = 1000  # so many are deleted by one thread: threads would only cost

@@ -19,8 +19,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from pyfactory.core.digest import Digest
+from pyfactory.core.durable import is_disk_full
 from pyfactory.core.progress import Progress, no_progress
-from pyfactory.errors import ConflictError, InvalidInputError
+from pyfactory.errors import ConflictError, InvalidInputError, UnavailableError
 from pyfactory.repo.format import check_writable, read_format, require_feature
 from pyfactory.repo.home import Home
 from pyfactory.repo.leases import Held, Lease, all_leases, take
@@ -40,6 +41,10 @@ GRACE = timedelta(days=14)
 _TRIES = 10
 _LONGEST = timedelta(days=36500)
 _LEASE = timedelta(minutes=10)
+_NEEDS_SPACE = (
+    "free space: gc itself writes some KB before it deletes anything, so move a file that is not of this repository to"
+    " another disk, and run gc again"
+)
 _FEW = 16  # lists of earlier sweeps that wait for other garbage before they are condemned
 
 
@@ -78,8 +83,13 @@ def gc(
         return sweep.foretell()
     check_writable(home.url, read_format(home.store))
     require_feature(home, "sweep")
-    with _alone(home, who, moment) as held:
-        return sweep.run(held)
+    try:
+        with _alone(home, who, moment) as held:
+            return sweep.run(held)
+    except UnavailableError as error:
+        if not is_disk_full(error):
+            raise
+        raise UnavailableError(error.message, hint=_NEEDS_SPACE) from error
 
 
 @contextmanager

@@ -128,7 +128,7 @@ def check_expected(log: OperationLog, view: View, changes: Sequence[Change]) -> 
         found = view.refs.get(change.ref)
         if found != change.old:
             raise ConflictError(
-                f"{log.store.url}: {change.ref} {_moved(change.old, found)}{_by_whom(log, view, change.ref)}",
+                f"{log.store.url}: {change.ref} {_moved(change.old, found)}{by_whom(log, view, change.ref)}",
                 hint="look at what it is now, then try again",
             )
 
@@ -139,7 +139,8 @@ def _moved(expected: Digest | None, found: Digest | None) -> str:
     return f"no longer names {expected}, " + ("it is gone" if found is None else f"it names {found}")
 
 
-def _by_whom(log: OperationLog, view: View, ref: str) -> str:
+def by_whom(log: OperationLog, view: View, ref: str) -> str:
+    """Return who changed a ref last, when and why, to be put behind a message; "" if that is not found soon."""
     with suppress(PyfactoryError):  # that it moved is what matters; who did it is a courtesy
         for operation in islice(log.history(view), _SEARCHED):
             if any(change.ref == ref for change in operation.changes):

@@ -12,6 +12,8 @@ from pyfactory.errors import InvalidInputError
 from pyfactory.repo.findings import Findings
 from pyfactory.repo.objects import TableState, load_commit, load_tree
 from pyfactory.repo.scrub import Tally
+from pyfactory.shard.packing_format import packing_artifacts
+from pyfactory.shard.packing_table import load_fitting, load_range
 from pyfactory.store.base import Store
 from pyfactory.store.content import Objects
 
@@ -84,6 +86,7 @@ class History:
         for use in self.uses.values():
             for artifact in use.state.artifacts.values():
                 self._object(artifact, use.tables, use.commit, required=use.required)
+            self._packings(use)
 
     def _walk(self, named: Iterable[tuple[Digest, str]], *, required: bool) -> None:
         waiting = [*named]
@@ -122,6 +125,21 @@ class History:
                 self._inputs.setdefault(parse_digest(named), f"commit {commit}")
             except InvalidInputError:
                 self.findings.add("corrupt", commit, f"commit {commit}: an input has no commit", tables, commit)
+
+    def _packings(self, use: Use) -> None:
+        """Read the packing tables of a state of a table; what is missing or damaged of them is found as an artifact."""
+        counts = use.state.rows, use.state.tokens
+        for name, digest in packing_artifacts(use.state.artifacts).items():
+            if digest in self.findings.names():
+                continue
+            with self.findings.noting(digest, use.tables, use.commit, required=use.required):
+                index = load_fitting(self.objects, digest, name, counts)
+                for number, entry in enumerate(index.ranges):
+                    if entry.digest not in self._met:
+                        self._met.add(entry.digest)
+                        what = f"range {number} ({entry.digest}) of the packing table {digest}"
+                        with self.findings.noting(entry.digest, use.tables, use.commit, required=use.required):
+                            load_range(self.objects.get(entry.digest), entry, index.length, what)
 
     def _object(self, digest: Digest, tables: set[str], commit: Digest, *, required: bool) -> None:
         if digest in self._met:

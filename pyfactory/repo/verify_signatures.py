@@ -147,9 +147,9 @@ class _Audit:
 
     def _check(self, statement: Statement, keys: set[str], name: str, said: str, where: str = "") -> None:
         signers = self.found.of(statement)
-        if signers & keys or name in self._noted:
+        if signers & keys or _folder(statement) in self._noted:
             return
-        self._noted.add(name)  # one commit that many branches name is one problem
+        self._noted.add(_folder(statement))  # one commit that many branches name is one problem
         kind = "untrusted" if signers else "unsigned"
         what = f"is signed only by keys that do not count: {', '.join(sorted(signers))}" if signers else "is not signed"
         self.findings.add(kind, name, f"{self.home.url}: {said} {what}", where=where)

@@ -19,10 +19,11 @@ from typing import Protocol
 
 from pyfactory.core.digest import Buffer
 from pyfactory.core.durable import translate_os_error
-from pyfactory.errors import InvalidInputError, PyfactoryError, UnavailableError
+from pyfactory.errors import InvalidInputError, NotFoundError, PyfactoryError, UnavailableError
 
 __all__ = [
     "RESERVED",
+    "NoPlaceError",
     "Scratch",
     "Store",
     "check_key",
@@ -40,6 +41,10 @@ RESERVED = "tmp"
 _SEGMENT = re.compile(r"[A-Za-z0-9_=+@-][A-Za-z0-9._=+@-]{0,254}")
 _LONGEST_KEY = 900  # S3 takes 1,024 bytes, a prefix included
 _CONTENDERS = 8
+
+
+class NoPlaceError(NotFoundError):
+    """It is not one object that is missing, but what holds them all, such as a bucket."""
 
 
 class Store(Protocol):

@@ -1,4 +1,4 @@
-"""A store in a bucket: S3, Google Cloud Storage and Azure, through obstore (the only module that knows it).
+"""A store in a bucket: S3, Google Cloud Storage and Azure, through obstore (which only this and `cloud_errors` know).
 
 Credentials come from where each cloud's own tools find them (environment, profile, instance role), never from the URL,
 and what the service says is cut down to what cannot contain them.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,26 +19,19 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import obstore
-import obstore.exceptions
 import obstore.store
 
 from pyfactory.core.digest import Buffer
 from pyfactory.core.durable import translate_os_error
-from pyfactory.errors import (
-    ConflictError,
-    InvalidInputError,
-    NotFoundError,
-    PyfactoryError,
-    ReadOnlyError,
-    UnavailableError,
-)
+from pyfactory.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from pyfactory.store.base import Scratch, check_key, check_prefix, check_range, is_key
+from pyfactory.store.cloud_errors import translate_cloud_error
 from pyfactory.store.cloud_options import CloudOptions, Profile, read_profile, resolve_options, split_url
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential, S3CredentialProvider
 
-__all__ = ["CloudStore", "translate_cloud_error"]
+__all__ = ["CloudStore"]
 
 _KEYS_PER_LIST_CHUNK = 1_000
 _COLLISIONS = 4  # after which a writer gives up
@@ -52,26 +44,6 @@ _RETRY: RetryConfig = {
     "max_retries": 6,
     "retry_timeout": timedelta(seconds=45),
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=3), "base": 2},
-}
-_CREDENTIALS = "check the credentials of this cloud in the environment"
-_MEANING: dict[type[obstore.exceptions.BaseError], tuple[type[PyfactoryError], str]] = {
-    obstore.exceptions.AlreadyExistsError: (ConflictError, "look again, then retry"),
-    obstore.exceptions.PreconditionError: (ConflictError, "look again, then retry"),
-    obstore.exceptions.NotModifiedError: (ConflictError, "look again, then retry"),
-    obstore.exceptions.NotFoundError: (NotFoundError, "check bucket and prefix"),
-    obstore.exceptions.InvalidPathError: (InvalidInputError, ""),
-    obstore.exceptions.UnknownConfigurationKeyError: (InvalidInputError, ""),
-    obstore.exceptions.PermissionDeniedError: (ReadOnlyError, _CREDENTIALS),
-    obstore.exceptions.UnauthenticatedError: (ReadOnlyError, _CREDENTIALS),
-    obstore.exceptions.NotSupportedError: (UnavailableError, "this kind of store cannot hold a repository"),
-    obstore.exceptions.GenericError: (UnavailableError, "check network and service, then run the command again"),
-    obstore.exceptions.JoinError: (UnavailableError, "run the command again"),
-    obstore.exceptions.BaseError: (UnavailableError, "run the command again"),
-}
-_BY_STATUS: dict[str, type[obstore.exceptions.BaseError]] = {
-    "401": obstore.exceptions.UnauthenticatedError,
-    "403": obstore.exceptions.PermissionDeniedError,
-    "404": obstore.exceptions.NotFoundError,
 }
 
 
@@ -239,47 +211,3 @@ def _provider(profile: str) -> S3CredentialProvider:
         return {**found}
 
     return credentials
-
-
-@contextmanager
-def translate_cloud_error(where: str, fallback: type[PyfactoryError] = UnavailableError) -> Iterator[None]:
-    """Turn whatever obstore raises into our errors, without what a credential may stand in.
-
-    `fallback` stands for obstore's GenericError. `from None`: the original text would appear in every traceback.
-    """
-    try:
-        yield
-    except PyfactoryError:
-        raise
-    except (obstore.exceptions.BaseError, FileNotFoundError) as error:
-        if "<Code>NoSuchBucket</Code>" in str(error):
-            raise NotFoundError(f"{where}: there is no such bucket", hint="check its name, or make it first") from None
-        if isinstance(error, FileNotFoundError) and not isinstance(error, obstore.exceptions.BaseError):
-            raise NotFoundError(f"{where}: no such object") from None
-        meant = type(error)
-        if meant is obstore.exceptions.GenericError:
-            meant = _meant_by_status(error)
-        kind, hint = next(_MEANING[known] for known in meant.__mro__ if known in _MEANING)
-        if meant is obstore.exceptions.GenericError:
-            kind, hint = fallback, hint if fallback is UnavailableError else _CREDENTIALS
-        raise kind(f"{where}: {_gist(error)}", hint=hint) from None
-    except (ValueError, OverflowError, TypeError) as error:
-        raise InvalidInputError(f"{where}: {_gist(error)}") from None
-    except OSError as error:
-        raise UnavailableError(f"{where}: {_gist(error)}") from None
-
-
-def _meant_by_status(error: obstore.exceptions.BaseError) -> type[obstore.exceptions.BaseError]:
-    # Lists and deletes are all "generic", whatever the service answers.
-    status = re.search(r"status code: (\d{3})", str(error))
-    return _BY_STATUS.get(status[1] if status else "", obstore.exceptions.GenericError)
-
-
-def _gist(error: Exception) -> str:
-    text = str(error)
-    code = re.search(r"<Code>(\w+)</Code>", text)
-    line = re.split(r"[\n<]", text, maxsplit=1)[0].strip().rstrip(":")
-    line = re.sub(r"//[^\s/@]*@", "//", re.sub(r"\?\S*", "", line))
-    # After the status stands what the service says, and it may repeat the request to us, key and signature included.
-    line = re.sub(r"(status code: \d{3}[ A-Za-z]*).*", r"\1", line).strip()
-    return f"{line} ({code[1]})" if code else line

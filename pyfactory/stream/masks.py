@@ -1,4 +1,4 @@
-"""Forgotten tokens in batches: the input there is 0, and nothing is to be predicted there or at the position before.
+"""Masked tokens in batches: the input there is the fill token, and nothing is predicted there or right before.
 
 No position moves: a redacted document keeps its place and length. A table that nothing was taken out of costs nothing.
 """
@@ -16,16 +16,31 @@ from pyfactory.core.canonical import digest_of_value
 from pyfactory.core.digest import NO_DIGEST
 from pyfactory.shard.manifest import Manifest
 from pyfactory.store.content import Masks
+from pyfactory.stream.unseen import TokenRuns
 
-__all__ = ["FILL", "IGNORE", "TableMasks", "masks_of"]
-
-FILL = 0
-"""The input where tokens were forgotten."""
+__all__ = ["IGNORE", "Pieces", "TableMasks", "apply_ranges", "masks_of"]
 
 IGNORE = -100
 """The target where nothing is to be predicted."""
 
 Int64s = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Runs of a table's tokens in the rows of a batch.
+
+    Attributes:
+        rows: int64[p], the row of the batch.
+        columns: int64[p], where in the row the run begins.
+        firsts: int64[p], its first token in the table.
+        lengths: int64[p], its tokens.
+    """
+
+    rows: Int64s
+    columns: Int64s
+    firsts: Int64s
+    lengths: Int64s
 
 
 @dataclass(frozen=True)
@@ -44,27 +59,6 @@ class TableMasks:
 
     def __len__(self) -> int:
         return len(self.firsts)
-
-    def apply(self, samples: Int64s, length: int, input_ids: Any = None, targets: Any = None) -> None:
-        """Mask a batch in place.
-
-        Args:
-            samples: int64[m], the first token of each sample in the table.
-            length: Input tokens of a sample.
-            input_ids: int64[m, length] or None.
-            targets: int64[m, length] or None.
-        """
-        # Ranges that reach into [first, first + length], the last token being a target alone.
-        low = np.searchsorted(self.stops, samples, side="right")
-        high = np.searchsorted(self.firsts, samples + length + 1, side="left")
-        for row in np.flatnonzero(low < high).tolist():
-            starts = self.firsts[low[row] : high[row]] - samples[row]
-            stops = self.stops[low[row] : high[row]] - samples[row]
-            for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-                if input_ids is not None:
-                    input_ids[row, max(start, 0) : stop] = FILL
-                if targets is not None:
-                    targets[row, max(start - 1, 0) : stop] = IGNORE
 
     @cached_property
     def identities(self) -> list[dict[str, Any]]:
@@ -92,3 +86,31 @@ def masks_of(manifest: Manifest, masks: Masks) -> TableMasks:
     ]
     numbers, firsts, stops = np.array(sorted(found, key=lambda span: span[1]), np.int64).reshape(-1, 3).T
     return TableMasks(numbers, firsts, stops)
+
+
+def apply_ranges(
+    ranges: TableMasks | TokenRuns, pieces: Pieces, fill: int, input_ids: Any = None, targets: Any = None
+) -> None:
+    """Mask ranges of a table's tokens in a batch, in place.
+
+    Args:
+        ranges: What is masked.
+        pieces: Where tokens of the table stand in the batch.
+        fill: The input where they stood.
+        input_ids: int64[m, length] or None.
+        targets: int64[m, length] or None.
+    """
+    begins = ranges.firsts
+    ends = ranges.stops if isinstance(ranges, TableMasks) else ranges.firsts + ranges.lengths
+    low = np.searchsorted(ends, pieces.firsts, side="right")
+    high = np.searchsorted(begins, pieces.firsts + pieces.lengths, side="left")
+    for piece in np.flatnonzero(low < high).tolist():
+        row, column, first = (int(of[piece]) for of in (pieces.rows, pieces.columns, pieces.firsts))
+        last = column + int(pieces.lengths[piece])
+        for at in range(int(low[piece]), int(high[piece])):
+            start, stop = max(int(begins[at]) - first, 0) + column, min(int(ends[at]) - first + column, last)
+            # The last token of a sample may be a target alone: a slice beyond the row takes what there is.
+            if input_ids is not None:
+                input_ids[row, start:stop] = fill
+            if targets is not None:
+                targets[row, max(start - 1, 0) : stop] = IGNORE

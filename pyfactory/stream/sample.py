@@ -8,8 +8,9 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from pyfactory.errors import CorruptError, NotFoundError
+from pyfactory.repo.version import Version
 from pyfactory.shard.blank import is_forgotten
-from pyfactory.stream.records import records_at
+from pyfactory.stream.feed import Feed
 from pyfactory.stream.stream import Stream
 
 __all__ = ["describe_sample"]
@@ -18,51 +19,62 @@ __all__ = ["describe_sample"]
 def describe_sample(stream: Stream, position: int) -> dict[str, Any]:
     """Return what stands at a position, as plain values.
 
-    The inputs only: the text of a record ends where the sample does. Keys: table, commit, resolved, version, position,
-    epoch, samples (of an epoch), addresses (shard, digest, first, length), records (id, start, stop, tokens, text).
+    The inputs only: the text of a record ends where the sample does. Keys: position, phase, source, table, commit,
+    resolved, version, epoch (of the source), samples (of an epoch of it), addresses (shard, digest, first, length),
+    records (id, origin, start, stop, tokens, text), padding (input tokens that are none).
 
     Raises:
         NotFoundError: The table has no tokenizer to show its tokens with.
     """
-    version = stream.version
     addresses = stream.addresses([position])
+    feed = stream.feeds[int(addresses.feed[0])]
+    version = feed.version
     pieces = zip(addresses.shard.tolist(), addresses.first.tolist(), addresses.length.tolist(), strict=True)
+    records = _texts(stream, position, feed)
+    length = stream.phases[feed.phase].recipe.sequence_length
     return {
+        "position": position,
+        "phase": feed.phase,
+        "source": feed.source,
         "table": version.table,
         "commit": version.commit,
         "resolved": version.ref,
         "version": version.digest,
-        "position": position,
-        "epoch": position // len(stream),
-        "samples": len(stream),
+        "epoch": int(addresses.epoch[0]),
+        "samples": feed.geometry.samples,
         "addresses": [
-            {"shard": shard, "digest": version.manifest.part(shard).shard, "first": first, "length": length}
-            for shard, first, length in pieces
+            {"shard": shard, "digest": version.manifest.part(shard).shard, "first": first, "length": count}
+            for shard, first, count in pieces
         ],
-        "records": list(_texts(stream, position)),
+        "records": records,
+        "padding": length - sum(record["stop"] - record["start"] for record in records),
     }
 
 
-def _texts(stream: Stream, position: int) -> list[dict[str, Any]]:
-    tokenizer = _tokenizer(stream)
+def _texts(stream: Stream, position: int, feed: Feed) -> list[dict[str, Any]]:
+    tokenizer = _tokenizer(feed.version)
     row, at, shown = stream.tokens(np.array([position]))[0], 0, []
-    for record in records_at(stream, position):
+    for record in stream.records(position, position + 1):
         count = min(record.stop - record.start, len(row) - at)
         if count:
-            # Forgotten tokens are zeros, which would read as text.
-            text = (
-                ""
-                if is_forgotten(record.id)
-                else tokenizer.decode(row[at : at + count].tolist(), skip_special_tokens=False)
+            # Forgotten tokens are fill tokens, which would read as text.
+            forgotten = is_forgotten(record.id)
+            text = "" if forgotten else tokenizer.decode(row[at : at + count].tolist(), skip_special_tokens=False)
+            shown.append(
+                {
+                    "id": record.id,
+                    "origin": None if record.origin is None else [*record.origin],
+                    "start": record.start,
+                    "stop": record.start + count,
+                    "tokens": record.tokens,
+                    "text": text,
+                }
             )
-            stop = record.start + count
-            shown.append({"id": record.id, "start": record.start, "stop": stop, "tokens": record.tokens, "text": text})
-        at += count
+        at += record.stop - record.start
     return shown
 
 
-def _tokenizer(stream: Stream) -> Tokenizer:
-    version = stream.version
+def _tokenizer(version: Version) -> Tokenizer:
     digest = version.artifacts.get("tokenizer")
     if digest is None:
         raise NotFoundError(f"table {version.table!r} has no tokenizer", hint="build it with a job that tokenizes")

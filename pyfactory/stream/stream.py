@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyfactory.core.digest import Digest, Hasher
-from pyfactory.core.rng import SPEC_VERSION
 from pyfactory.errors import InvalidInputError
-from pyfactory.order.packing import Concat
-from pyfactory.order.permutation import SourceOrder
 from pyfactory.order.recipe import Recipe
-from pyfactory.stream.addresses import Addresses, locate
+from pyfactory.stream.addresses import Addresses, joined
+from pyfactory.stream.asking import AskedPhase, Change, asked_phase, changed_phase
+from pyfactory.stream.filling import fill_phases
+from pyfactory.stream.identity import identity_of, redactions_of, versions_of
+from pyfactory.stream.mixture import Mixture, Weight
+from pyfactory.stream.phase import END, Phase
+from pyfactory.stream.planning import make_plan
+from pyfactory.stream.records import RecordSpan, records_of
 from pyfactory.stream.shards import OpenShards
+from pyfactory.stream.unseen import Unseen
 
 if TYPE_CHECKING:
     from pyfactory.repo.version import Version
@@ -29,91 +35,189 @@ _DIGEST_TOKENS = 1 << 20
 
 
 class Stream:
-    """The endless, shuffled sequence of samples that (version, seed, recipe) names.
+    """The endless, shuffled sequence of samples that (versions, seed, recipe) name.
 
-    Position p holds sample p mod n of epoch p div n, each epoch in an order of its own. Nothing here depends on ranks,
-    workers or the way rows are cut into shards. Creating one reads the root of a manifest: O(1) time and memory.
+    Position p of a stream of one table holds sample p mod n of epoch p div n, each epoch in an order of its own; those
+    of a mixture are dealt to its sources by their weights, and each source goes on in the same way. Nothing here
+    depends on ranks, workers or the way rows are cut into shards; docs/stream-spec.md has every bit. Creating one reads
+    the root of each manifest: O(sources) time and memory.
 
     Args:
-        version: A table of tokens at a commit.
+        version: A table of tokens at a commit, or a `Mixture` of several.
         seed: In [0, 2^64).
-        sequence_length: Input tokens of a sample, L; sample i reads tokens [iL, iL + L] of the table.
+        sequence_length: Input tokens of a sample, L.
         block_size: Samples that stay neighbours when blocks are shuffled; 1 (default) is a full shuffle.
         window: Shuffled blocks among which samples are shuffled once more.
+        packing: How documents become samples: "concat" (one after the other, cut every L tokens), or what
+            `pyfactory.pack` has made a table for: "best_fit", "padded", "documents".
+        across_documents: Whether attention and targets reach over the documents of a sample.
+        fill: The input where there is no token: padding, and what was forgotten.
+        response_template: With packing "documents", tokens behind which targets begin: the end of a prompt.
         require: What the data must be, "signed", "gated" or "signed,gated"; see `repo.requirement`. It decides whether
             the stream opens and nothing else: no part of its identity.
 
+    Attributes:
+        seed: The seed.
+        phases: The phases, in order; more than one after `then`, and where sources end.
+        feeds: What each table delivers in each phase, by number.
+        tables: The tables that are read, by number.
+
     Raises:
-        InvalidInputError: The table has no tokens or too few, or a parameter is out of range.
+        InvalidInputError: A table has no tokens or too few, or a parameter is out of range.
         RefusedError: The data is not what is required; the refusal is in the log.
     """
 
     def __init__(
         self,
-        version: Version,
+        version: Version | Mixture,
         *,
         seed: int,
         sequence_length: int = 2048,
         block_size: int = 1,
         window: int = 1,
+        packing: str = "concat",
+        across_documents: bool = False,
+        fill: int = 0,
+        response_template: Sequence[int] | None = None,
         require: str = "",
     ) -> None:
+        template = tuple(response_template or ())
+        recipe = Recipe(sequence_length, block_size, window, packing, across_documents, fill, template)
+        mixture = version if isinstance(version, Mixture) else Mixture({version.table: version})
+        self._open((asked_phase(0, recipe, mixture),), seed, require, {})
+
+    def _open(
+        self,
+        asked: tuple[AskedPhase, ...],
+        seed: int,
+        require: str,
+        compared: dict[tuple[Digest, Digest], Unseen],
+    ) -> None:
         if require:
-            _require(version, require)
-        self.version = version
+            for phase in asked:
+                for source in phase.sources:
+                    _require(source.source.version, require)
         self.seed = seed
-        self.recipe = Recipe(sequence_length, block_size, window)
-        if "width" not in version.attributes:
-            raise InvalidInputError(
-                f"table {version.table!r} holds no tokens", hint="stream a table that a job with `tokenize` built"
-            )
-        self.packing = Concat(version.tokens, sequence_length)
-        self._order = SourceOrder(self.packing.samples, seed, version.table, block_size=block_size, window=window)
-        self._shards = OpenShards(version.manifest, version.table, version.repository.view)
+        self._asked, self._require, self._compared = asked, require, compared
+        self._plan = make_plan(asked, seed, compared)
+        self.phases, self.feeds, self.tables = self._plan.phases, self._plan.feeds, self._plan.tables
+        self._starts = np.array([phase.start for phase in self.phases], np.int64)
+        self._shards = OpenShards(self.tables)
+
+    def then(
+        self,
+        *,
+        at: int,
+        weights: Mapping[str, Weight] | None = None,
+        version: Version | None = None,
+        versions: Mapping[str, Version] | None = None,
+        mixture: Mixture | None = None,
+        unseen_only: bool = False,
+        **recipe: Any,
+    ) -> Stream:
+        """Return this stream up to a position, and with other sources, weights or recipe from there on.
+
+        Everything before `at` stays what it is, and states saved there are loaded by the new stream. A source goes on
+        where it was; one that is cut otherwise (another version, sequence length, packing or shuffle) begins a new
+        epoch.
+
+        Args:
+            at: The first position of the new phase, not before the last one that begins.
+            weights: New weights by name, of all sources that are to go on; "0" leaves one out.
+            version: The new version of the only source.
+            versions: New versions by name of source.
+            mixture: Other sources altogether; those of a name that there was go on.
+            unseen_only: Deliver of the new versions first what is left of the old epoch and what was added, without
+                repeats; what was removed is masked. Then a new epoch of the whole new version begins.
+            **recipe: What changes of `sequence_length`, `block_size`, `window`, `packing`, `across_documents`, `fill`
+                and `response_template`.
+
+        Raises:
+            InvalidInputError: It cannot be done; the message says why.
+            RefusedError: A new version is not what the stream requires.
+        """
+        change = Change(weights, version, versions, mixture, unseen_only, recipe)
+        asked = changed_phase(self._asked, self._plan, at, change)
+        return Stream.of_phases((*self._asked, asked), self.seed, self._require, self._compared)
+
+    @classmethod
+    def of_phases(
+        cls,
+        asked: tuple[AskedPhase, ...],
+        seed: int,
+        require: str = "",
+        compared: dict[tuple[Digest, Digest], Unseen] | None = None,
+    ) -> Stream:
+        """Return the stream of phases that were asked for, by position; see `then` and `replayed.open_identity`."""
+        stream = cls.__new__(cls)
+        stream._open(asked, seed, require, {} if compared is None else compared)
+        return stream
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the first phase cuts and orders samples."""
+        return self.phases[0].recipe
 
     @property
     def sequence_length(self) -> int:
-        """Input tokens of a sample."""
+        """Input tokens of a sample of the first phase."""
         return self.recipe.sequence_length
 
+    @property
+    def version(self) -> Version:
+        """The version of the first source, of which many streams have no other."""
+        return self.feeds[0].version
+
+    @property
+    def versions(self) -> tuple[Version, ...]:
+        """All versions that its phases name, each once, in order; also those of which nothing is delivered."""
+        return versions_of(self._asked)
+
+    @property
+    def end(self) -> int | None:
+        """One past the last position; None if the stream is endless."""
+        return self.phases[-1].stop
+
     def __len__(self) -> int:
-        """Samples of an epoch."""
-        return self.packing.samples
+        """Samples of an epoch of the first phase, all its sources together."""
+        return self.phases[0].samples
 
     @property
     def identity(self) -> dict[str, Any]:
         """All that decides the delivered bytes, as a canonical value: the replay identity.
 
-        It names redactions only if some took tokens out of the table; see `redactions`.
+        It names redactions only if some took tokens out of the tables; see `redactions`.
         """
-        redactions = self.redactions
-        identity: dict[str, Any] = {
-            "spec": SPEC_VERSION,
-            "seed": self.seed,
-            "recipe": self.recipe.to_value(),
-            "sources": [{"name": self.version.table, "version": self.version.digest}],
-        }
-        return identity | {"redactions": redactions[-1]} if redactions else identity
+        return identity_of(self._asked, self.seed, self._plan) | self._redacted()
 
     @property
-    def redactions(self) -> list[dict[str, Any]]:
-        """What the replay identity said after each redaction of the table, oldest first: the last one counts now.
+    def redactions(self) -> dict[str, list[dict[str, Any]]]:
+        """What redactions took out of each table, by its version digest; after each, oldest first: the last counts now.
 
-        The first call looks through the manifest if anything was ever forgotten in the repository, else it is free.
+        The first call looks through the manifests if anything was ever forgotten, else it is free.
         """
-        return self._shards.masks().identities
+        return redactions_of(self.tables, self._shards)
+
+    def _redacted(self) -> dict[str, Any]:
+        redactions = {name: states[-1] for name, states in self.redactions.items()}
+        alone = len({table.version.digest for table in self.tables}) == 1
+        return {} if not redactions else {"redactions": next(iter(redactions.values())) if alone else redactions}
 
     def addresses(self, positions: Sequence[int] | Int64s) -> Addresses:
-        """Return where the samples at positions are; positions beyond len() are later epochs.
+        """Return where the samples at positions are; positions beyond an epoch are later epochs.
 
-        O(log shards) time and O(1) memory for each position.
+        O(log shards + log sources) time and O(1) memory for each position.
 
         Raises:
-            InvalidInputError: A position is negative or not an integer.
+            InvalidInputError: A position is negative, behind the end of the stream, or not an integer.
         """
-        array = _integers(positions)
-        firsts = self._order.samples_at(array) * self.sequence_length
-        return locate(self.version.manifest, firsts, self.sequence_length + 1, array // len(self))
+        array = self._checked(positions)
+        feeds, samples, epochs = self._delivered(array)
+        parts = []
+        for number in np.unique(feeds).tolist() if len(array) else [0]:
+            mine = np.flatnonzero(feeds == number)
+            parts.append((mine, self.feeds[number].addresses(samples[mine], epochs[mine])))
+        return joined(parts, len(array))
 
     def position_of(self, addresses: Addresses) -> Int64s:
         """Return the positions, int64[m], of samples at addresses: the inverse of `addresses`.
@@ -121,25 +225,44 @@ class Stream:
         Raises:
             InvalidInputError: An address is not the start of a sample of this stream.
         """
-        head = addresses.offsets[:-1]
-        firsts = self.version.manifest.token_starts(addresses.shard[head]) + addresses.first[head]
-        samples, rest = np.divmod(firsts, self.sequence_length)
-        if rest.any() or (samples >= len(self)).any():
+        found = np.full(len(addresses), -1)
+        for number in np.unique(addresses.feed).tolist():
+            mine = np.flatnonzero(addresses.feed == number)
+            if not 0 <= number < len(self.feeds):
+                break
+            part = _taken(addresses, mine)
+            samples = self.feeds[number].samples_at(part)
+            there = samples >= 0
+            found[mine[there]] = self.positions(number, samples[there], part.epoch[there])
+        if (found < 0).any():
             raise InvalidInputError("an address is not the start of a sample", hint="ask the stream that gave it")
-        return self._order.positions_of(samples, addresses.epoch)
+        return found
+
+    def positions(self, feed: int, samples: Int64s, epochs: Int64s) -> Int64s:
+        """Return where samples of a feed stand in epochs of it: int64[m]; -1 where its phase does not have them."""
+        one = self.feeds[feed]
+        return self.phases[one.phase].positions_of(one, samples, epochs)
 
     def fill(self, addresses: Addresses, **outputs: Any) -> tuple[NDArray[np.int32] | None, int]:
         """Fill arrays [m, sequence_length] with samples; see `native.ShardSet.fill`. Thread-safe, without the GIL."""
-        return self._shards.fill(addresses, self.sequence_length, **outputs)
+        return fill_phases(self.phases, self.feeds, self._shards, addresses, outputs)
 
     def tokens(self, positions: Sequence[int] | Int64s) -> Int64s:
-        """Return the input tokens at positions: int64 [m, sequence_length]."""
+        """Return the input tokens at positions, of phases of one sequence length: int64 [m, sequence_length]."""
         addresses = self.addresses(positions)
         if not len(addresses):
             return np.empty((0, self.sequence_length), np.int64)
-        rows = np.empty((len(addresses), self.sequence_length), np.int64)
+        length = self.phases[self.feeds[int(addresses.feed[0])].phase].recipe.sequence_length
+        rows = np.empty((len(addresses), length), np.int64)
         self.fill(addresses, input_ids=rows)
         return rows
+
+    def records(self, start: int, stop: int) -> Iterator[RecordSpan]:
+        """Yield the records of positions [start, stop) with their origins, sample by sample, in the order of reading.
+
+        The last token of a sample may be a target alone; it is included. O(documents of the samples).
+        """
+        return records_of(self, start, stop)
 
     def digest(self, start: int, stop: int) -> Digest:
         """Return the hash of the token content of positions [start, stop).
@@ -148,16 +271,57 @@ class Stream:
         `input_ids` they received. O(stop - start).
 
         Raises:
-            InvalidInputError: The span is empty backwards or negative.
+            InvalidInputError: The span is empty backwards, negative, or goes beyond the end of the stream.
         """
         if not 0 <= start <= stop:
             raise InvalidInputError(f"[{start}, {stop}) is not a span of positions")
         hasher = Hasher()
-        step = max(1, _DIGEST_TOKENS // self.sequence_length)
-        for first in range(start, stop, step):
-            rows = self.tokens(np.arange(first, min(first + step, stop)))
-            hasher.update(rows.astype("<u4").tobytes())
+        while start < stop:
+            phase = self.phase_at(start)
+            step = max(1, _DIGEST_TOKENS // phase.recipe.sequence_length)
+            upto = min(start + step, stop, END if phase.stop is None else phase.stop)
+            hasher.update(self.tokens(np.arange(start, upto)).astype("<u4").tobytes())
+            start = upto
         return Digest(hasher.hexdigest())
+
+    def phase_at(self, position: int) -> Phase:
+        """Return the phase that a position belongs to.
+
+        Raises:
+            InvalidInputError: The stream has no such position.
+        """
+        self._checked([position])
+        return self.phases[int(np.searchsorted(self._starts, position, side="right")) - 1]
+
+    def _delivered(self, positions: Int64s) -> tuple[Int64s, Int64s, Int64s]:
+        if len(self.phases) == 1:
+            return self.phases[0].at(positions)
+        which = np.searchsorted(self._starts, positions, side="right") - 1
+        found = np.empty((3, len(positions)), np.int64)
+        for number in np.unique(which).tolist():
+            mine = which == number
+            found[:, mine] = self.phases[number].at(positions[mine])
+        return found[0], found[1], found[2]
+
+    def _checked(self, positions: Sequence[int] | Int64s) -> Int64s:
+        array = np.asarray(positions)
+        wrong = array.ndim != 1 or (array.size and (array.dtype.kind not in "iu" or array.dtype == np.uint64))
+        if wrong:
+            raise InvalidInputError("positions are not integers below 2^62", hint="positions are 0 to 2^62 - 1")
+        end = self.phases[-1].stop
+        outside = array[(array < 0) | (array >= (END if end is None else end))]
+        if outside.size:
+            hint = "positions are 0 to 2^62 - 1" if end is None else f"the stream ends at position {end}"
+            raise InvalidInputError(f"there is no position {outside[0]}", hint=hint)
+        return array.astype(np.int64, copy=False)
+
+
+def _taken(addresses: Addresses, samples: Int64s) -> Addresses:
+    """Return the addresses of some samples, as far as `Feed.samples_at` looks: their first pieces."""
+    head = addresses.offsets[samples]
+    pieces = {name: getattr(addresses, name)[head] for name in ("table", "shard", "first", "length")}
+    offsets = np.arange(len(samples) + 1)
+    return replace(addresses, **pieces, offsets=offsets, feed=addresses.feed[samples], epoch=addresses.epoch[samples])
 
 
 def _require(version: Version, what: str) -> None:
@@ -165,10 +329,3 @@ def _require(version: Version, what: str) -> None:
 
     home = version.repository
     require(home, home.view(), version.resolved, what, "stream", table=version.table)
-
-
-def _integers(positions: Sequence[int] | Int64s) -> Int64s:
-    array = np.asarray(positions)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu") or (array.dtype == np.uint64 and array.size):
-        raise InvalidInputError("positions are not integers below 2^62", hint="positions are 0 to 2^62 - 1")
-    return array.astype(np.int64, copy=False)

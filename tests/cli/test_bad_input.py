@@ -99,7 +99,7 @@ def test_options_that_do_not_fit(shell: Shell, repo: Path, original: Path) -> No
         (["--columns", "n:float16"], "column 'n:float16' has no known type", 1),
         (["--columns", "n:string"], "raw-1.jsonl:1: field 'n' is a number", 1),
         (["--columns", "nn"], "no record has the field 'nn'", 1),
-        (["--id", "name"], "raw-1.jsonl:1: no id in field 'name'", 1),
+        (["--id", "name"], "raw-1.jsonl:1: no id in field 'name': there is 'id', ", 1),
         (["--text", ""], "the option text is empty", 1),
         (["--workers", "0"], "--workers", 2),
         (["--on-bad-record", "ignore"], "--on-bad-record", 2),

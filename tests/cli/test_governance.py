@@ -84,7 +84,7 @@ def test_rules_are_set_by_options(shell: Shell, repo: Path) -> None:
     rule = {"gates": gates, "kind": "rule", "protected": True, "signed": False, "v": 1}
     assert shell("rule", "show", repo, "--json").value == {"main": rule}
     said = shell("rule", "set", repo, "main", "--signed", "--json").value
-    assert said == {"branch": "main", "changed": True, "rule": rule | {"signed": True}}
+    assert said == {"branch": "main", "changed": True, "rule": rule | {"signed": True}, "unknown_tables": []}
     shell.done("rule", "set", repo, "main", "--no-protected", "--no-gates")
     now = {"gates": [], "kind": "rule", "protected": False, "signed": True, "v": 1}
     assert shell("rule", "show", repo, "main", "--json").value == {"main": now}
@@ -92,6 +92,18 @@ def test_rules_are_set_by_options(shell: Shell, repo: Path) -> None:
     assert shell("rule", "remove", repo, "main", "--json").value["changed"] is True
     assert shell("rule", "remove", repo, "main", "--json").value["changed"] is False
     assert shell("rule", "show", repo, "--json").value == {}
+
+
+def test_a_table_that_a_branch_lacks_is_noted(shell: Shell, repo: Path) -> None:
+    """Catches a slip in the name of a table that shows only when a merge is refused."""
+    said = shell("rule", "set", repo, "main", "--gate", "schema:rwa", "--gate", "schema:raw", "--gate", "schema")
+    assert (
+        said.code == 0 and "main has no table 'rwa': the gate fails until there is one (did you mean raw?)" in said.err
+    )
+    assert "'raw'" not in said.err
+    again = shell("rule", "set", repo, "main", "--protected", "--json")
+    assert again.value["unknown_tables"] == ["rwa"] and again.err == ""
+    assert shell("rule", "set", repo, "later", "--gate", "schema:rwa").err == "", "it may be made with that table"
 
 
 def test_rules_are_set_by_a_file(shell: Shell, repo: Path, tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_runs import COMMAND
+from cli_runs import COMMAND, Shell
+
+from pyfactory.repo.repository import Repository
 
 WAITS = """
 import os, signal, sys, threading
@@ -73,3 +75,26 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: int) -> None
     assert list(tmp_path.iterdir()) == []
     running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not any(bytes(tmp_path) in line for line in running)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["import", "REPO", "raw", "REPO"], "a commit is made at the end or not at all"),
+        (["verify", "REPO"], "nothing was changed; with --resume FILE"),
+        (["verify", "REPO", "--resume", "file"], "it goes on where it was cut off"),
+        (["gc", "REPO"], "the next gc finishes"),
+        (["sql", "REPO", "select 1"], "nothing was changed"),
+    ],
+)
+def test_what_was_interrupted_says_what_is_left(
+    shell: Shell, repo: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], hint: str
+) -> None:
+    """Catches talk of commits by a command that makes none."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Repository, "open", interrupted)
+    ran = shell(*(repo if argument == "REPO" else argument for argument in arguments))
+    assert ran.code == 1 and "error: interrupted\n" in ran.err and hint in ran.err

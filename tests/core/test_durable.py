@@ -8,6 +8,7 @@ import pytest
 
 from pyfactory.core.durable import (
     create_exclusive,
+    is_disk_full,
     link_exclusive,
     sync_file,
     sync_folder,
@@ -22,7 +23,7 @@ MEANING = [
     (errno.EFBIG, UnavailableError, "no space"),
     (errno.EACCES, ReadOnlyError, "permission"),
     (errno.EPERM, ReadOnlyError, "permission"),
-    (errno.EROFS, ReadOnlyError, "permission"),
+    (errno.EROFS, ReadOnlyError, "the file system is read-only"),
     (errno.ENOENT, NotFoundError, "no such"),
     (errno.ENOTDIR, InvalidInputError, "directory"),
     (errno.EISDIR, InvalidInputError, "directory"),
@@ -110,3 +111,12 @@ def test_links_and_syncs_say_what_is_missing(tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError):
             call(tmp_path / "nowhere")
     sync_folder(tmp_path)
+
+
+def test_a_full_disk_is_known_behind_other_errors() -> None:
+    with pytest.raises(UnavailableError) as caught, translate_os_error("x"):
+        raise OSError(errno.ENOSPC, "full")
+    later = UnavailableError("later")
+    later.__cause__ = caught.value
+    assert is_disk_full(later) and is_disk_full(caught.value)
+    assert not is_disk_full(UnavailableError("later")) and not is_disk_full(OSError(errno.EIO, "broken"))

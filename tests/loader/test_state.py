@@ -74,7 +74,10 @@ def test_a_newer_format_is_refused():
 
 def test_what_was_forgotten_since_is_no_difference():
     """Catches: redactions compared as part of the identity; those of another table taken for this one's."""
-    history = {"a" * 64: [{"count": 1, "digest": "1"}, {"count": 2, "digest": "2"}], "b" * 64: [{"count": 1, "digest": "3"}]}
+    history = {
+        "a" * 64: [{"count": 1, "digest": "1"}, {"count": 2, "digest": "2"}],
+        "b" * 64: [{"count": 1, "digest": "3"}],
+    }
     now = identity_of(1) | {"redactions": {version: each[-1] for version, each in history.items()}}
     for said in (
         None,

@@ -296,7 +296,7 @@ def filled(samples: list[list[tuple[int, int]]], length: int, **recipe: Any) -> 
 
 
 def test_padding_by_hand() -> None:
-    """Mutants: padding has a target; its document is that of the token before it; its positions go on; it has no bound."""
+    """Mutants: padding has a target; it is of the document before it; its positions go on; it has no bound."""
     found = filled([[(0, 3), (8, 2)], [(3, 1)]], 7, fill=99)
     assert found["input_ids"] == [[10, 11, 12, 18, 19, 99, 99], [13, *[99] * 6]]
     # The piece (8, 2) begins inside a document, so it is none of its own.
@@ -340,7 +340,7 @@ def test_documents_seen_across_by_hand() -> None:
     ids=str,
 )
 def test_a_response_template_by_hand(template: list[int], targets: list[int]) -> None:
-    """The first token behind the template is a target, nothing before it. Mutants: the bound is off by one, either way."""
+    """The first token behind the template is a target, nothing before it. Mutants: the bound is off by one."""
     found = filled([[(5, 5)]], 5, template=np.array(template))
     assert found["targets"] == [targets]
     assert found["input_ids"] == [[15, 16, 17, 18, 19]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def tokens_of(geometry: Geometry, samples: np.ndarray) -> list[list[int]]:
     first, length, offsets = geometry.pieces(samples)
     assert (length >= 1).all() and offsets[0] == 0 and len(offsets) == len(samples) + 1
     pieces = [list(range(f, f + n)) for f, n in zip(first.tolist(), length.tolist(), strict=True)]
-    return [sum(pieces[start:stop], []) for start, stop in pairwise(offsets.tolist())]
+    return [[*chain(*pieces[start:stop])] for start, stop in pairwise(offsets.tolist())]
 
 
 def check_geometry(geometry: Geometry, tokens: list[int], length: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pyfactory.core.rng import derive_key
@@ -40,6 +40,36 @@ def test_equals_the_listing(n: int, block: int, window: int, seed: int, epoch: i
     assert order.samples_at(np.array(positions)).tolist() == [
         ref.sample_at(p, n, block, window, *keys) for p in positions
     ]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 3_000), st.integers(1, 100), st.integers(1, 700), st.integers(0, 2**32), st.integers(0, 2**50))
+@example(n=3_000, block=1, window=1, seed=0, epoch=0)
+@example(n=2_999, block=2, window=3, seed=1, epoch=1)  # hundreds of windows at a time
+@example(n=2_999, block=64, window=4, seed=2, epoch=2)  # windows of several chunks
+@example(n=2_600, block=4, window=600, seed=3, epoch=3)  # more slots than a chunk has positions
+@example(n=2_560, block=64, window=8, seed=4, epoch=4)  # nothing is short
+def test_many_at_a_time_equal_the_listing(n: int, block: int, window: int, seed: int, epoch: int) -> None:
+    """Over two epochs, ascending, descending and in leaps: catches a window or a table of blocks that is kept too long,
+    and a value whose cycle walk ends too early."""
+    order = SourceOrder(n, seed, "tokens", block_size=block, window=window)
+    keys = derive_key(seed, "blocks", "tokens"), derive_key(seed, "window", "tokens")
+    effective = min(block, n)
+    listed = np.array([ref.epoch_of(epoch + i, n, effective, window, *keys) for i in range(2)]).reshape(-1)
+    rng, ascending = np.random.default_rng(seed), np.arange(2 * n)
+    leaps = np.concatenate([np.arange(a, min(a + 40, 2 * n)) for a in rng.integers(0, 2 * n, 30)])
+    for asked in (ascending, ascending[::-1], rng.permutation(2 * n), leaps, ascending[n // 2 : n // 2 + 5]):
+        samples = order.samples_at(asked + epoch * n)
+        assert (samples == listed[asked]).all()
+        assert (order.positions_of(samples, epoch + asked // n) == asked + epoch * n).all()
+
+
+def test_added_samples_have_an_order_of_their_own() -> None:
+    """That of the specification's purposes "added blocks" and "added window"."""
+    added = SourceOrder(50, 7, "tokens", block_size=4, window=3, added=True)
+    keys = derive_key(7, "added blocks", "tokens"), derive_key(7, "added window", "tokens")
+    assert epoch_of(added, 2) == ref.epoch_of(2, 50, 4, 3, *keys)
+    assert epoch_of(added, 2) != epoch_of(SourceOrder(50, 7, "tokens", block_size=4, window=3), 2)
 
 
 @given(st.data(), st.integers(1, 2**40), SEEDS)

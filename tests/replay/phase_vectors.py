@@ -96,7 +96,7 @@ CHAINS: dict[str, list[dict[str, Any]]] = {
     "unseen": [phase(0, "a a 1"), phase(30, "a b 1 since=a")],
     "unseen, blocks": [phase(0, "a a 1", block=4, window=2), phase(9, "a c 1 since=a", block=4, window=2)],
     "unseen at the end of an epoch": [phase(0, "a a 1"), phase(44, "a b 1 since=a")],
-    "unseen before the first sample": [phase(0, *MIXED), phase(0, "web b 0.7 since=a", "code d 0.3")],
+    "unseen before the first sample": [phase(0, "web a 1", "code d 9"), phase(3, "web b 0.7 since=a", "code d 0.3")],
     "nothing was added": [phase(0, "a a 1"), phase(30, "a e 1 since=a")],
     "unseen in a mixture": [phase(0, *MIXED), phase(40, "web c 0.7 since=a", "code d 0.3")],
     "unseen, and weights change": [
@@ -118,7 +118,7 @@ CHAINS: dict[str, list[dict[str, Any]]] = {
 def phase_chains() -> list[dict[str, Any]]:
     """Chains: each phase is [first position, [[name, whole weight, begin], ...]] (begin: a number, where unseen).
 
-    What a position delivers is [phase, name, "old" or "added" or "", epoch, sample].
+    Phases without a position are not listed. What a position delivers is [name, "old" or "added" or "", epoch, sample].
     """
     found = []
     for number, (name, asked) in enumerate(CHAINS.items()):
@@ -133,9 +133,11 @@ def phase_chains() -> list[dict[str, Any]]:
             at, sample = chain.at(position)
             if chain.position(at, sample) != position:
                 raise AssertionError(f"{name}: {position} leads to {sample}, which does not lead back")
-            delivered.append([at, sample.source, sample.side, sample.epoch, sample.sample])
+            delivered.append([sample.source, sample.side, sample.epoch, sample.sample])
         said = []
-        for p in chain.phases:
+        for p, stop in zip(chain.phases, [*starts[1:], chain.end], strict=True):
+            if p.start == stop:
+                continue
             pairs = zip(p.leaves, p.weights, strict=True)
             said.append([p.start, [[leaf.source.name, weight, leaf.begin] for leaf, weight in pairs]])
         used = {s[k] for p in asked for s in p["sources"] for k in ("version", "unseen_since") if k in s}
@@ -157,7 +159,7 @@ def identities() -> list[dict[str, Any]]:
     one = [{"name": "corpus", "version": a}]
     two = [{"name": "code", "version": b, "weight": 3}, {"name": "web", "version": a, "weight": 7}]
     named = [{"name": "B", "version": c, "weight": 1}, {"name": "a", "version": d, "weight": 1}]
-    named += [{"name": "é\"\\/\n", "version": a, "weight": 4, "cap": 2**61}]
+    named += [{"name": "e.de-web", "version": a, "weight": 4, "cap": 50}]
     packed = [{**source, "packing": table} for source in two]
     unseen = [two[0], {**two[1], "version": c, "unseen_since": a, "cap": 44}]
     streams: list[tuple[int, list[tuple[int, dict[str, Any], list[dict[str, Any]]]]]] = [
@@ -166,7 +168,7 @@ def identities() -> list[dict[str, Any]]:
         (7, [(0, across, named)]),
         (7, [(0, tuned, [{**one[0], "packing": table}])]),
         (7, [(0, best, packed)]),
-        (7, [(0, plain, two), (40, plain, unseen), (2**62 - 1, plain | {"sequence_length": 16}, [{**two[1], "cap": 0}])]),
+        (7, [(0, plain, two), (40, plain, unseen), (10**6, plain | {"sequence_length": 16}, [{**two[1], "cap": 5}])]),
     ]
     found = []
     for seed, asked in streams:

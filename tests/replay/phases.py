@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 from arithmetic import Order, counts, join, split, two_way, two_way_back, whole
+
+order_of = cache(Order)
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Leaf:
     def order(self, seed: int, side: str) -> Order:
         source = self.old if side == "old" and self.old else self.source
         n, purpose = (source.added, "added ") if side == "added" else (source.samples, "")
-        return Order(n, *source.geometry[2:], source.name, seed, purpose)
+        return order_of(n, *source.geometry[2:], source.name, seed, purpose)
 
     def sample(self, seed: int, number: int) -> Sample:
         """The sample of an index, or number."""
@@ -82,12 +85,16 @@ class Leaf:
         return Sample(name, version, "added", self.epoch, k)
 
     def number(self, seed: int, sample: Sample) -> int | None:
-        """Back: the index, or number, of a sample, None if it has none here."""
+        """Back: the index, or number, of a sample under this recipe, None if it has none here."""
         if (self.old is None) != (sample.side == ""):
+            return None
+        if sample.sample >= (self.source.added if sample.side == "added" else (self.old or self.source).samples):
             return None
         index = self.order(seed, sample.side).index(sample.epoch, sample.sample)
         if self.old is None:
             return index if sample.version == self.source.version else None
+        if sample.version != (self.old if sample.side == "old" else self.source).version:
+            return None
         if sample.side == "old":
             i, left, has = index - self.x, 0, self.tail
         else:

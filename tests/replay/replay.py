@@ -159,9 +159,10 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     asked = parser.parse_args()
     if asked.vectors or asked.self_check:
-        import vectors
+        from self_check import self_check
+        from vectors import printed
 
-        sys.stdout.write(vectors.printed() if asked.vectors else vectors.self_check())
+        sys.stdout.write(printed() if asked.vectors else self_check())
         return
     if asked.stream:
         described = json.loads(asked.stream.read_bytes())

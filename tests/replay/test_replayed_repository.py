@@ -18,7 +18,6 @@ from pyfactory.factory import build, import_files
 from pyfactory.loader.loader import DataLoader
 from pyfactory.repo.forget import forget
 from pyfactory.repo.repository import Repository
-from pyfactory.stream.records import records_at
 from pyfactory.stream.stream import Stream
 from tests.erasure_tables import delete_replaced
 from tests.raw_files import documents, small_repository, write_job, write_records
@@ -145,7 +144,7 @@ def test_what_was_forgotten_is_replayed_as_zeros(repo: Repository, tmp_path: Pat
     recipe = {"seed": 7, "sequence_length": 64}
     stream = Stream(changed.version("corpus", "v1"), **recipe)
     before = heard(DataLoader(stream, batch_size=len(stream)))
-    gone = {records_at(stream, position)[0].id for position in (0, 11, 12)}
+    gone = {next(iter(stream.records(position, position + 1))).id for position in (0, 11, 12)}
     for record in sorted(gone):
         forget(changed, [record], "asked to", who="Ada")
     delete_replaced(changed)

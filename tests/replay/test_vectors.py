@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 
 from pyfactory.core.rng import SPEC_VERSION, derive_key
-from pyfactory.native import ShardSet, permute, philox, unpermute
+from pyfactory.native import Interleave, ShardSet, TwoWay, permute, philox, unpermute
 from pyfactory.native import reference as ref
 from pyfactory.order.permutation import SourceOrder
+from pyfactory.order.interleave import reduce_weights
 
 HERE = Path(__file__).parent
 REPLAY = HERE / "replay.py"
@@ -43,14 +44,24 @@ def test_replay_prints_the_vectors() -> None:
 
 
 def test_replay_is_independent() -> None:
-    """It imports nothing but the standard library, NumPy and PyArrow."""
-    imported = set()
-    for node in ast.walk(ast.parse(REPLAY.read_bytes())):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add((node.module or "").split(".")[0])
-    assert imported - set(sys.stdlib_module_names) == {"numpy", "pyarrow"}
+    """With the files beside it that it imports, it needs nothing but the standard library, NumPy and PyArrow."""
+    files, imported = [REPLAY], set()
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add((node.module or "").split(".")[0])
+        beside = [HERE / f"{name}.py" for name in sorted(imported)]
+        files += [path for path in beside if path.exists() and path not in files]
+    assert len(files) == 8
+    assert imported - set(sys.stdlib_module_names) - {path.stem for path in files} == {"numpy", "pyarrow"}
+
+
+def test_replay_checks_itself() -> None:
+    """Its inverse is that of its forward function, by brute force: Catches a wrong vector that both ways agree on."""
+    printed = subprocess.run([sys.executable, REPLAY, "--self-check"], capture_output=True, text=True, check=True)
+    assert printed.stdout.split()[::2] == ["60", "12", "60", "of"]
 
 
 @pytest.mark.parametrize("vector", VECTORS["philox"])
@@ -69,7 +80,7 @@ def test_philox64(vector: dict[str, Any]) -> None:
     assert words[0] | words[1] << 32 == ref.philox64(key, a, b) == int(vector["value"], 16)
 
 
-@pytest.mark.parametrize("vector", VECTORS["keys"])
+@pytest.mark.parametrize("vector", [*VECTORS["keys"], *VECTORS["added_keys"]])
 def test_keys(vector: dict[str, str]) -> None:
     """Catches any other way of joining seed, purpose and table."""
     assert derive_key(int(vector["seed"]), vector["purpose"], vector["table"]) == int(vector["key"], 16)
@@ -122,3 +133,74 @@ def test_batch(vector: dict[str, Any], rows: int) -> None:
     by_reference = ref.batch_of(tokens, set(bounds), [[(first, length + 1)] for first in firsts], length)
     for name, array in {**arrays, "cu_seqlens": cu_seqlens}.items():
         assert array.ravel().tolist() == by_reference[name].ravel().tolist() == vector[name], name
+
+
+@pytest.mark.parametrize("vector", VECTORS["weights"], ids=lambda v: ":".join(v["asked"]))
+def test_weights(vector: dict[str, Any]) -> None:
+    """Catches decimals that pass through floats, weights that keep a common divisor."""
+    asked = {f"{i:02d}": weight for i, weight in enumerate(vector["asked"])}
+    whole = {name: weight for name, weight in zip(asked, vector["whole"], strict=True) if weight}
+    assert reduce_weights(asked) == whole
+
+
+@pytest.mark.parametrize("vector", VECTORS["interleave"], ids=lambda v: "-".join(map(str, v["weights"][:7])))
+def test_interleave(vector: dict[str, Any]) -> None:
+    """Catches a node cut elsewhere, another rounding of c, the sides exchanged, an overflow at high positions."""
+    tree = Interleave(np.array(vector["weights"], np.uint64))
+    sources, numbers = tree.split(np.array(vector["positions"]))
+    assert sources.tolist() == vector["sources"]
+    assert numbers.tolist() == vector["numbers"]
+    assert tree.join(np.array(vector["sources"]), np.array(vector["numbers"])).tolist() == vector["positions"]
+    assert [[at, tree.counts(at).tolist()] for at, _ in vector["counts"]] == vector["counts"]
+
+
+@pytest.mark.parametrize("vector", VECTORS["two_way"], ids=lambda v: f"{v['tail']}-{v['total']}")
+def test_two_way(vector: dict[str, Any]) -> None:
+    """Catches products cut to 64 bits, and a split that is not that of a mixture."""
+    both = TwoWay(vector["tail"], vector["total"])
+    sides, indexes = both.split(np.array(vector["numbers"]))
+    assert sides.tolist() == vector["sides"]
+    assert indexes.tolist() == vector["indexes"]
+    assert both.join(np.array(vector["sides"]), np.array(vector["indexes"])).tolist() == vector["numbers"]
+
+
+@pytest.mark.parametrize("vector", VECTORS["added_order"], ids=lambda v: f"{v['n']}-{v['block_size']}-{v['seed']}")
+def test_added_order(vector: dict[str, Any]) -> None:
+    """Catches added samples that are shuffled with the keys of the whole table."""
+    n, shape = vector["n"], {"block_size": vector["block_size"], "window": vector["window"]}
+    order = SourceOrder(n, int(vector["seed"]), vector["source"], added=True, **shape)
+    indexes = np.array(vector["indexes"])
+    assert order.samples_at(indexes).tolist() == vector["samples"]
+    assert order.positions_of(np.array(vector["samples"]), indexes // n).tolist() == vector["indexes"]
+
+
+@pytest.mark.parametrize("number", range(len(VECTORS["deliver"])))
+@pytest.mark.parametrize("rows", [1, 2, 10])
+def test_deliver(number: int, rows: int) -> None:
+    """Catches padding that is taken for a document, a fill token elsewhere, targets before the answer or over a border.
+
+    Also a template that is looked for over the whole batch, and one that ends at the last token.
+    """
+    vector = VECTORS["deliver"][number]
+    bounds = [0, *accumulate(vector["documents"])]
+    cuts = [*bounds[:-1:rows], bounds[-1]]
+    tokens, shards = np.array(vector["tokens"], np.uint8), ShardSet()
+    for i, (start, stop) in enumerate(pairwise(cuts)):
+        shards.add(i, tokens[start:stop], np.array([b - start for b in bounds if start <= b <= stop]))
+    pieces, offsets = [], [0]
+    for sample in vector["samples"]:
+        for first, stop in sample:
+            for i, (start, end) in enumerate(pairwise(cuts)):
+                low, high = max(first, start), min(stop, end)
+                pieces += [(i, low - start, high - low)] if low < high else []
+        offsets.append(len(pieces))
+    length, template = vector["sequence_length"], vector["template"]
+    shape = len(vector["samples"]), length
+    arrays = {name: np.full(shape, -1, np.int64) for name in ("input_ids", "targets", "position_ids")}
+    arrays["doc_ids"] = np.full(shape, -1, np.int32)
+    recipe = {"across": vector["across"], "fill": vector["fill"]}
+    recipe["template"] = None if template is None else np.array(template)
+    columns = np.array(pieces).T.copy()
+    cu_seqlens, _ = shards.fill(*columns, np.array(offsets), length, cu_seqlens=True, **recipe, **arrays)
+    for name, array in {**arrays, "cu_seqlens": cu_seqlens}.items():
+        assert array.ravel().tolist() == vector[name], name

@@ -10,9 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from disk_full_worker import full_at_every_write
+from disk_full_worker import FullAfter, full_at_every_write
 
 import pyfactory
+from pyfactory.errors import UnavailableError
+from pyfactory.repo.repository import Repository
+from pyfactory.repo.sweep import gc
+from pyfactory.store.local import LocalStore
+from pyfactory.store.wrap import Faulty
 
 HERE = Path(__file__).parent
 ACTS = ["merge", "forget", "sweep", "rule", "tag"]
@@ -55,3 +60,18 @@ def test_a_disk_that_is_really_full(act: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     outcomes = json.loads(done.stdout)
     assert outcomes[0] == "old" and outcomes[-1] == "new", outcomes
+
+
+def test_gc_on_a_full_disk_does_not_send_in_a_circle(tmp_path: Path) -> None:
+    """Catches "free space and run gc again" of the command that is to free space, and the hint where it is wrong."""
+    Repository.create(tmp_path / "repo")
+    full = Faulty(LocalStore(tmp_path / "repo"), before=FullAfter(0, once=False))
+    with pytest.raises(UnavailableError, match=r"no space left.*gc itself writes some KB .*another disk"):
+        gc(Repository.open(full))
+
+    def down(number: int, method: str, key: str) -> None:
+        if method == "create":
+            raise UnavailableError("the network is down", hint="wait")
+
+    with pytest.raises(UnavailableError, match=r"network is down.*wait"):
+        gc(Repository.open(Faulty(LocalStore(tmp_path / "repo"), before=down)))

@@ -8,6 +8,7 @@ import pytest
 from repo_tables import raw_state
 
 from pyfactory.errors import ConflictError, InvalidInputError, NotFoundError, RefusedError
+from pyfactory.repo import moving
 from pyfactory.repo.repository import Repository
 from pyfactory.repo.rules import BranchRule
 from pyfactory.repo.ruling import set_rule, trust_key
@@ -105,3 +106,32 @@ def test_a_branch_that_wants_signatures_goes_back_to_signed_commits_only(filled:
     assert filled.head("main") == made
     sign_commit(filled, first, ours)
     assert filled.rollback("main", first) == first
+
+
+def test_a_branch_and_a_tag_cannot_share_a_name(filled: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a name that from then on must be written in full everywhere; also when both are made at once."""
+    view = filled.view()
+    for make, name, said in ((filled.branch, "v1", "tag/v1 exists"), (filled.tag, "dev", "branch/dev exists")):
+        with pytest.raises(ConflictError, match=f"{said} already: .* changed by .*cannot share one"):
+            make(name)
+    with pytest.raises(ConflictError, match=r"tag/v1 exists already.*another name: tags never move"):
+        filled.tag("v1", "dev")
+    assert filled.view() == view
+
+    def meanwhile(*_: object) -> None:
+        monkeypatch.undo()
+        filled.tag("both")
+
+    monkeypatch.setattr(moving, "check_kept", meanwhile)
+    with pytest.raises(ConflictError, match="tag/both exists already"):
+        filled.branch("both")
+    assert "branch/both" not in filled.view().refs
+
+
+def test_undo_says_that_a_branch_is_gone(filled: Repository) -> None:
+    """Catches a message in which a branch names None."""
+    filled.branch("exp")
+    number = filled.view().n
+    filled.delete_branch("exp")
+    with pytest.raises(ConflictError, match=f"moved since operation {number}: it is gone"):
+        filled.undo(number)

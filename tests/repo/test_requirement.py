@@ -94,7 +94,8 @@ def test_signed_tags(filled: Repository) -> None:
 def test_a_branch_of_a_tags_name(filled: Repository) -> None:
     set_keys(filled, {"ada": ADA.public}, "Ada")
     sign_tag(filled, "v1", filled.tags()["v1"], ADA)
-    filled.branch("v1", "main")
+    # No verb makes such a branch any more; an older pyfactory did.
+    publish(filled.oplog, filled.view(), [Change("branch/v1", None, filled.head())], "Old", "make branch v1")
     assert "not signed" in check(filled, "branch/v1", "signed")
     assert check(filled, "tag/v1", "signed") == ""
 

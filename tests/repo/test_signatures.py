@@ -265,3 +265,18 @@ def test_rules_changed_around_the_rules(filled: Repository) -> None:
 def test_a_damaged_log_is_a_problem(filled: Repository) -> None:
     filled.store.replace(log_key(1), b"junk")
     assert problems(Repository.open(filled.store))[0][0] == "corrupt"
+
+
+def test_a_head_and_a_tag_of_one_commit_are_two_problems(filled: Repository) -> None:
+    """Catches a tag that is not mentioned, so that whoever signs the head anew believes to be done."""
+    head = filled.tags()["v1"]
+    set_keys(filled, {"ada": ADA.public}, "Ada", signer=ADA)
+    set_rule(filled, "main", BranchRule(signed=True), "Ada", signer=ADA)
+    assert filled.head() == head
+    sign_commit(filled, head, EVE)
+    sign_tag(filled, "v1", head, EVE)
+    assert problems(filled) == [("untrusted", head)] * 2
+    sign_commit(filled, head, ADA)
+    assert problems(filled) == [("untrusted", head)]
+    sign_tag(filled, "v1", head, ADA)
+    assert problems(filled) == []

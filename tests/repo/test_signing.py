@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import stat
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyfactory.errors import InvalidInputError, NotFoundError
+from pyfactory.errors import InvalidInputError, NotFoundError, UnavailableError
 from pyfactory.repo.signing import Signer, check_public, is_encrypted, read_public, verify_bytes
 
 ED25519 = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -183,3 +184,16 @@ def test_a_private_key_is_never_shown_or_sent() -> None:
     assert repr(SIGNER) == f"Signer({SIGNER.public})"
     with pytest.raises(InvalidInputError):
         pickle.dumps(SIGNER)
+
+
+def test_a_full_disk_leaves_no_part_of_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches an empty file that refuses the next try, since a key is never overwritten."""
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched, pytest.raises(UnavailableError, match="no space left"):
+        patched.setattr(os, "fsync", full)
+        Signer.generate(tmp_path / "key.pem")
+    assert [*tmp_path.iterdir()] == []
+    Signer.generate(tmp_path / "key.pem")

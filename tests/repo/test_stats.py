@@ -8,8 +8,12 @@ import pytest
 from sweep_tables import Model, Place, publish_commit, state, write
 
 from pyfactory.errors import NotFoundError
+from pyfactory.repo.forget import forget
+from pyfactory.repo.redaction import overlay_of
 from pyfactory.repo.stats import stats
 from pyfactory.repo.sweep import gc
+from pyfactory.store.memory import MemoryStore
+from tests.erasure_tables import rows_of, shared_repository
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -57,3 +61,15 @@ def test_an_empty_repository_and_a_wrong_name() -> None:
     assert stats(place).tables == {}
     with pytest.raises(NotFoundError):
         stats(place, "nowhere")
+
+
+def test_what_stands_for_forgotten_shards_is_told_apart() -> None:
+    """Catches replacements among the other objects, since the redaction names them, and any counted twice."""
+    repo = shared_repository(MemoryStore())
+    forget(repo, [next(iter(rows_of(repo, "raw", "main")))], reason="asked to", who="Ada")
+    new = set(overlay_of(repo, repo.view()).redirect.values())
+    kinds = stats(repo).kinds
+    assert kinds["replacements"] == (len(new), sum(len(repo.objects.get(digest)) for digest in new))
+    folders = ("log", "summary", "runs", "memo", "sketch", "signatures", "leases")
+    objects = [counts for kind, counts in kinds.items() if kind not in folders]
+    assert sum(number for number, _ in objects) == len([*repo.store.list("objects")])

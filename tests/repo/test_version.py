@@ -85,7 +85,8 @@ def test_strict_takes_only_what_never_moves(filled: Repository) -> None:
 
 
 def test_a_name_that_is_two_things_is_asked_about(filled: Repository) -> None:
-    filled.tag("dev", "main")
+    # No verb makes such a name any more; an older pyfactory did.
+    publish(filled.oplog, filled.view(), [Change("tag/dev", None, filled.head())], "Old", "make tag dev")
     with pytest.raises(InvalidInputError, match=r"dev is both a branch and a tag.*say branch/dev or tag/dev"):
         filled.resolve("dev")
     assert filled.resolve("branch/dev").commit != filled.resolve("tag/dev").commit
@@ -200,3 +201,13 @@ def test_equal_tables_have_equal_versions_whatever_commit_they_stand_in(filled: 
 def test_unknown_tables_get_near_ones(filled: Repository) -> None:
     with pytest.raises(NotFoundError, match=r"no table 'corpse' at v1.*did you mean corpus"):
         filled.version("corpse", "v1")
+
+
+def test_main_that_was_deleted_is_not_called_new(filled: Repository) -> None:
+    """Catches the advice to import into a repository that has data."""
+    number = filled.view().n + 1
+    filled.delete_branch("main")
+    with pytest.raises(NotFoundError, match=r"no branch main any more.*undo"):
+        filled.resolve()
+    filled.undo(number)
+    assert filled.resolve().ref == "branch/main"

@@ -21,7 +21,8 @@ from pyfactory.errors import (
     ReadOnlyError,
     UnavailableError,
 )
-from pyfactory.store.cloud import CloudStore, translate_cloud_error
+from pyfactory.store.cloud import CloudStore
+from pyfactory.store.cloud_errors import translate_cloud_error
 
 KEY_ID, SECRET = "AKIAKEYIDENTIFIER", "verysecretverysecret"
 BODY = f'<?xml version="1.0"?>\n<Error><Code>TheCode</Code><AWSAccessKeyId>{KEY_ID}</AWSAccessKeyId></Error>'.encode()
@@ -159,7 +160,9 @@ def test_answers_and_their_meaning(
 def test_nobody_listens() -> None:
     with Service() as closed:
         port = closed.server_port
-    with pytest.raises(UnavailableError, match=r"a/b.*check network") as caught:
+    with pytest.raises(
+        UnavailableError, match=rf"a/b: nobody answers at http://127.0.0.1:{port} .*check network"
+    ) as caught:
         CloudStore("s3://bucket/pre/fix", backend(port)).get("a/b")
     assert KEY_ID not in "".join(traceback.format_exception(caught.value))
 

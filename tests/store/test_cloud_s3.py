@@ -273,5 +273,13 @@ def test_nobody_has_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises((UnavailableError, ReadOnlyError), match="check"):
+    with pytest.raises(UnavailableError, match=r"no credentials .*were found.*check AWS_ACCESS_KEY_ID .*profile=NAME"):
         open_store("s3://bucket?endpoint=http://127.0.0.1:9").get("a")
+
+
+def test_a_missing_bucket_is_not_an_empty_place(s3: S3Server) -> None:
+    """Catches the advice to make a repository in a bucket that does not exist."""
+    with pytest.raises(NotFoundError, match="no such bucket"):
+        Repository.open(f"s3://no-such-bucket/x?endpoint={s3.endpoint}")
+    with pytest.raises(NotFoundError, match="no pyfactory repository"):
+        Repository.open(s3.url())

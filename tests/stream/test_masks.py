@@ -20,8 +20,7 @@ from pyfactory.repo.forget import forget
 from pyfactory.repo.repository import Repository
 from pyfactory.store.memory import MemoryStore
 from pyfactory.store.wrap import Faulty
-from pyfactory.stream.masks import TableMasks
-from pyfactory.stream.records import records_at
+from pyfactory.stream.masks import Pieces, TableMasks, apply_ranges
 from pyfactory.stream.sample import describe_sample
 from pyfactory.stream.stream import Stream
 from tests.corpora import documents_of, token_repository
@@ -103,7 +102,7 @@ def test_only_masked_places_change(
         for name in expected:
             assert np.array_equal(mine[name], expected[name]), name
     if all_gone:
-        assert stream.identity == before.identity | {"redactions": stream.redactions[-1]}
+        assert stream.identity == before.identity | {"redactions": stream.redactions[stream.version.digest][-1]}
         assert stream.digest(0, len(stream)) == opened(repo, **recipe).digest(0, len(stream))
 
 
@@ -128,7 +127,7 @@ def test_a_table_without_forgotten_records_has_no_masks() -> None:
     identity, digest, first = clean.identity, clean.digest(0, 20), opened(repo).digest(0, 20)
     forget(repo, ["doc-9"], "asked to", who="Ada")
     for stream in (clean, Stream(repo.version("other"), seed=5, sequence_length=6)):
-        assert (stream.identity, stream.digest(0, 20), stream.redactions) == (identity, digest, [])
+        assert (stream.identity, stream.digest(0, 20), stream.redactions) == (identity, digest, {})
     assert "redactions" in opened(repo).identity and opened(repo).digest(0, 20) != first
 
 
@@ -143,7 +142,7 @@ def test_states_load_across_later_redactions_only() -> None:
             states.append(loader.state_dict())
         forget(repo, [f"doc-{number}"], "asked to", who="Ada")
     stream = opened(repo)
-    assert [identity["count"] for identity in stream.redactions] == [1, 2, 3]
+    assert [identity["count"] for identity in stream.redactions[stream.version.digest]] == [1, 2, 3]
     for state in [*states, DataLoader(stream, batch_size=2).state_dict() | {"position": 4}]:
         loader = DataLoader(stream, batch_size=3)
         loader.load_state_dict(state)
@@ -246,7 +245,11 @@ def test_ranges_need_not_be_whole_documents(spans: list[tuple[int, int]], sample
     starts = np.array(samples, np.int64) * length
     inputs = np.full((len(samples), length), 7, np.int64)
     targets = inputs.copy()
-    masks.apply(starts, length, inputs, targets)
+    # A sample in two pieces is masked as in one.
+    rows, cut = np.arange(len(samples)), length // 2 + 1
+    for column, count in ((0, cut), (cut, length + 1 - cut)):
+        pieces = Pieces(rows, np.full(len(rows), column), starts + column, np.full(len(rows), count))
+        apply_ranges(masks, pieces, 0, inputs, targets)
     place = starts[:, None] + np.arange(length)
     assert np.array_equal(inputs, np.where(dead[place], 0, 7))
     assert np.array_equal(targets, np.where(dead[place] | dead[place + 1], -100, 7))
@@ -293,9 +296,9 @@ def test_records_show_that_they_are_forgotten() -> None:
     repo = token_repository(MemoryStore(), documents_of([9] * 12), (5,))
     stream = opened(repo)
     position = int(stream.position_of(stream.addresses([0]))[0])
-    record = records_at(stream, position)[0].id
+    record = next(iter(stream.records(position, position + 1))).id
     forget(repo, [record], "asked to", who="Ada")
-    found = records_at(opened(repo), position)[0]
+    found = next(iter(opened(repo).records(position, position + 1)))
     assert found.id.startswith("forgotten:") and record not in found.id
     with pytest.raises(NotFoundError):
         describe_sample(opened(repo), position)  # there is no tokenizer in this table

@@ -15,7 +15,6 @@ from pyfactory.native import reference
 from pyfactory.order.permutation import SourceOrder
 from pyfactory.repo.repository import Repository
 from pyfactory.store.local import LocalStore
-from pyfactory.stream.records import records_at
 from pyfactory.stream.shards import OpenShards
 from pyfactory.stream.stream import Stream
 from tests.corpora import documents_of, memory_stream, token_repository
@@ -58,7 +57,7 @@ def test_content_is_that_of_the_joined_documents(lengths, cut_bits, length, bloc
     for position, ordinal in zip(positions, ordinals, strict=True):
         assert (rows[position] == tokens[ordinal * length : (ordinal + 1) * length]).all()
     starts = set(np.cumsum([0, *lengths[:-1]]).tolist())
-    expected = reference.batch_of(tokens, starts, [int(o) * length for o in ordinals], length)
+    expected = reference.batch_of(tokens, starts, [[(int(o) * length, length + 1)] for o in ordinals], length)
     outputs = {
         name: np.full((len(positions), length), -7, np.int32 if name == "doc_ids" else np.int64)
         for name in ("input_ids", "targets", "position_ids", "doc_ids")
@@ -113,7 +112,7 @@ def test_records_of_a_sample():
     tokens = joined(documents)
     ends = np.cumsum(LENGTHS)
     for position in range(len(stream)):
-        spans = records_at(stream, position)
+        spans = list(stream.records(position, position + 1))
         first = int(
             stream.version.manifest.token_starts(stream.addresses([position]).shard[:1])[0]
             + stream.addresses([position]).first[0]
@@ -168,12 +167,12 @@ def test_a_damaged_or_missing_shard_is_named(tmp_path):
 def test_more_shards_than_may_stay_open():
     """Catches: evicting a shard that a batch still needs, and not evicting at all."""
     stream = memory_stream(documents_of([9] * 60), range(1, 60), seed=2, sequence_length=20)
-    shards = OpenShards(stream.version.manifest, "corpus", lambda: None, most_shards=3)
+    shards = OpenShards(stream.tables, most_shards=3)
     with ThreadPoolExecutor(4) as threads:
 
         def read(position: int) -> bool:
             rows = np.empty((1, 20), np.int64)
-            shards.fill(stream.addresses([position]), 20, input_ids=rows)
+            shards.fill(stream.addresses([position]), stream.recipe, input_ids=rows)
             return bool((rows == stream.tokens([position])).all())
 
         assert all(threads.map(read, [p % 50 for p in range(400)]))

@@ -24,7 +24,7 @@ from pyfactory.job.steps.function import Function, Predicate, importable, locate
 from pyfactory.job.task import Result, Task, library_versions
 from pyfactory.store.content import Objects
 
-__all__ = ["VERSION", "Filter", "FilterParameters"]
+__all__ = ["VERSION", "Filter", "FilterParameters", "failed_condition"]
 
 VERSION = 1
 
@@ -134,17 +134,9 @@ class FilterWork:
         return Result(objects=(selection,), counts=counts, numbers=(int(np.count_nonzero(kept)),))
 
     def _passed(self, reason: str, text: pa.LargeStringArray, kept: Mask, objects: Objects) -> Mask:
-        parameters = self.step.parameters
-        match reason:
-            case "min_chars":
-                return _mask(pc.greater_equal(pc.utf8_length(text), parameters.min_chars))
-            case "max_chars":
-                return _mask(pc.less_equal(pc.utf8_length(text), parameters.max_chars))
-            case "matches":
-                return _mask(pc.match_substring_regex(text, parameters.matches))
-            case "rejects":
-                return ~_mask(pc.match_substring_regex(text, parameters.rejects))
-        return self._judged(text, kept, objects)
+        if reason == "function":
+            return self._judged(text, kept, objects)
+        return _fulfilled(self.step.parameters, reason, text)
 
     def _judged(self, text: pa.LargeStringArray, kept: Mask, objects: Objects) -> Mask:
         passed = np.zeros(len(kept), np.bool_)
@@ -172,6 +164,27 @@ class FilterWork:
 
     def _id(self, row: int, objects: Objects) -> str:
         return open_ids(objects, self.piece.part).id(row)
+
+
+def failed_condition(parameters: FilterParameters, text: str) -> str | None:
+    """Return the first condition that a text fails, None if it fulfils all; a function is not asked."""
+    array = pa.array([text], pa.large_string())
+    for reason in parameters.model_dump(exclude_none=True):
+        if reason != "function" and not _fulfilled(parameters, reason, array)[0]:
+            return reason
+    return None
+
+
+def _fulfilled(parameters: FilterParameters, reason: str, text: pa.LargeStringArray) -> Mask:
+    """Return which texts fulfil a condition that is no function: bool[rows]."""
+    match reason:
+        case "min_chars":
+            return _mask(pc.greater_equal(pc.utf8_length(text), parameters.min_chars))
+        case "max_chars":
+            return _mask(pc.less_equal(pc.utf8_length(text), parameters.max_chars))
+        case "matches":
+            return _mask(pc.match_substring_regex(text, parameters.matches))
+    return ~_mask(pc.match_substring_regex(text, parameters.rejects))
 
 
 def _mask(array: pa.BooleanArray) -> Mask:

@@ -115,7 +115,7 @@ class _Parser:
                 text = record[name].encode()  # of all JSON values only strings have it
                 values = [convert(record.get(column)) for column, convert in self._columns]
                 if self._id is not None:
-                    rows.ids.append(_record_id(record.get(self._id), self._id))
+                    rows.ids.append(_record_id(record, self._id))
             except _Fault as fault:
                 rows.bad.append(Bad(self._file, number, str(fault)))
             except (ValueError, KeyError, TypeError, AttributeError):
@@ -177,15 +177,14 @@ def _kind(value: object) -> str:
     return "an object"
 
 
-def _record_id(value: object, name: str) -> str:
+def _record_id(record: dict[str, Any], name: str) -> str:
+    value = record.get(name)
     if type(value) is int:
         return str(value)
+    if value is None:
+        raise _Fault(f"no id in field {name!r}{'' if name in record else f': {near(name, list(record))}'}")
     if type(value) is not str:
-        raise _Fault(
-            f"no id in field {name!r}"
-            if value is None
-            else f"id field {name!r} is {_kind(value)}, not a string or an integer"
-        )
+        raise _Fault(f"id field {name!r} is {_kind(value)}, not a string or an integer")
     if not value:
         raise _Fault(f"id field {name!r} is empty")
     if len(value) > MAX_ID_BYTES // 4 and len(value.encode()) > MAX_ID_BYTES:

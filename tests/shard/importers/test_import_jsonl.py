@@ -122,7 +122,7 @@ def test_ids_are_strings_or_integers(tmp_path: Path) -> None:
         (8, "id field 'key' is a bool, not a string or an integer"),
         (9, "id field 'key' is a list, not a string or an integer"),
         (11, "the id in field 'key' is longer than 4096 bytes"),
-        (12, "no id in field 'key'"),
+        (12, "no id in field 'key': there is 'text'"),
     ]
 
 
