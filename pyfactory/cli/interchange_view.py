@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pyfactory.cli.output import amount, counted, line, note, size
+from pyfactory.cli.output import amount, counted, line, note, rendered, size
 
 if TYPE_CHECKING:
     import pyarrow as pa

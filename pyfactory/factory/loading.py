@@ -1,18 +1,39 @@
-"""A training file -> a loader."""
+"""A training file -> a stream, and a loader of it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyfactory.config import load_recipe, load_training
+from pyfactory.config import PhaseEntry, SourceEntry, Training, load_recipe, load_with_lines, located
+from pyfactory.errors import InvalidInputError, NotFoundError
+from pyfactory.job.document import Document, Where
+from pyfactory.repo.names import suggestion
 from pyfactory.repo.repository import Repository
+from pyfactory.repo.version import Version
+from pyfactory.stream.mixture import Mixture, Source
 from pyfactory.stream.stream import Stream
 
 if TYPE_CHECKING:
     from pyfactory.loader.loader import DataLoader
 
-__all__ = ["open_loader"]
+__all__ = ["open_loader", "open_stream"]
+
+
+def open_stream(training: str | Path, *, require: str = "") -> Stream:
+    """Return the stream that a training file describes, with all its phases; see configs/curriculum.yaml.
+
+    Args:
+        training: The file.
+        require: What the data must be, such as "signed,gated"; see `Stream`.
+
+    Raises:
+        InvalidInputError: The file is not valid, or names a branch, which moves.
+        NotFoundError: No such file, repository, table or version.
+        RefusedError: The data is not what is required; the refusal is in the log.
+    """
+    return _Opening(*load_with_lines(training, Training)).stream(require)
 
 
 def open_loader(
@@ -33,26 +54,118 @@ def open_loader(
     """
     from pyfactory.loader.loader import DataLoader  # here, so that importing and building never load torch
 
-    config = load_training(training)
-    recipe = load_recipe(Path(training).parent / config.recipe)
-    # Like the recipe, a repository that is a relative path lies relative to the file.
-    url = config.repository
-    where = url if "://" in url else Path(training).parent / url
-    version = Repository.open(where).version(config.table, config.version, strict=True)
-    stream = Stream(
-        version,
-        seed=config.seed,
-        sequence_length=recipe.sequence_length,
-        block_size=recipe.block_size,
-        window=recipe.window,
-        require=require,
-    )
+    config, document = load_with_lines(training, Training)
     return DataLoader(
-        stream,
+        _Opening(config, document).stream(require),
+        config.batch_size,
         global_batch=config.global_batch,
         rank=rank,
         world_size=world_size,
+        strided=config.strided,
         num_workers=config.num_workers,
         prefetch_factor=config.prefetch_factor,
         fields=config.fields,
     )
+
+
+class _Opening:
+    """Opens what a training file names, so that every complaint says where in the file."""
+
+    def __init__(self, config: Training, document: Document) -> None:
+        self._config = config
+        self._document = document
+        self._repositories: dict[str, Repository] = {}
+        # Where the sources of the phase at hand come from: (repository, table) by name.
+        self._homes: dict[str, tuple[str, str]] = {}
+
+    def stream(self, require: str) -> Stream:
+        """Return the stream with all phases."""
+        recipe = load_recipe(self._document.path.parent / self._config.recipe)
+        begun = self._first()
+        with located(self._document, ("mixture",) if self._config.mixture else ("table",), ("seed",)):
+            stream = Stream(
+                begun,
+                seed=self._config.seed,
+                sequence_length=recipe.sequence_length,
+                block_size=recipe.block_size,
+                window=recipe.window,
+                packing=recipe.packing,
+                across_documents=recipe.across_documents,
+                fill=recipe.fill,
+                response_template=recipe.response_template,
+                require=require,
+            )
+        for number, phase in enumerate(self._config.phases):
+            stream = self._then(stream, phase, ("phases", number))
+        return stream
+
+    def _first(self) -> Version | Mixture:
+        config = self._config
+        if config.mixture is not None:
+            if config.table is not None or config.version is not None:
+                key = "table" if config.table is not None else "version"
+                raise InvalidInputError(
+                    f"{self._document.at((key,))}: {key}: the mixture names tables and versions already",
+                    hint=f"give {key} or mixture, not both",
+                )
+            return self._mixture(config.mixture, ("mixture",))
+        if config.table is None or config.version is None:
+            key = "version" if config.version is None else "table"
+            raise InvalidInputError(
+                f"{self._document.at(())}: {key}: it is not given", hint="give table and version, or mixture"
+            )
+        self._homes = {config.table: (config.repository, config.table)}
+        return self._version(config.table, config.version, ("version",))
+
+    def _then(self, stream: Stream, phase: PhaseEntry, where: Where) -> Stream:
+        mixture = None if phase.mixture is None else self._mixture(phase.mixture, (*where, "mixture"))
+        version = None
+        if phase.version is not None:
+            with located(self._document, (*where, "version")):
+                if len(self._homes) != 1:
+                    names = ", ".join(sorted(self._homes)[:8])
+                    raise InvalidInputError(f"there are several sources: {names}", hint="give versions by name")
+            version = self._version(next(iter(self._homes)), phase.version, (*where, "version"))
+        versions = None
+        if phase.versions is not None:
+            there = (*where, "versions")
+            versions = {name: self._version(name, asked, (*there, name)) for name, asked in phase.versions.items()}
+        keys = ("at", "weights", "mixture", "version", "versions", "unseen_only", *phase.recipe())
+        with located(self._document, where, *((*where, key) for key in keys)):
+            return stream.then(
+                at=phase.at,
+                weights=phase.weights,
+                version=version,
+                versions=versions,
+                mixture=mixture,
+                unseen_only=phase.unseen_only,
+                **phase.recipe(),
+            )
+
+    def _mixture(self, entries: Mapping[str, SourceEntry], where: Where) -> Mixture:
+        self._homes = {
+            name: (entry.repository or self._config.repository, entry.table) for name, entry in entries.items()
+        }
+        sources = {name: self._source(name, entry, (*where, name)) for name, entry in entries.items()}
+        with located(self._document, where):
+            return Mixture(sources)
+
+    def _source(self, name: str, entry: SourceEntry, where: Where) -> Source:
+        version = self._version(name, entry.version, (*where, "version"))
+        with located(self._document, (*where, "epochs")):
+            return Source(version, entry.weight, epochs=entry.epochs)
+
+    def _version(self, name: str, asked: str, where: Where) -> Version:
+        """Return a version of the table that a source of this name reads."""
+        with located(self._document, where):
+            if name not in self._homes:
+                raise NotFoundError(f"there is no source {name!r}", hint=suggestion(name, self._homes))
+            url, table = self._homes[name]
+            return self._repository(url).version(table, asked, strict=True)
+
+    def _repository(self, url: str) -> Repository:
+        if url not in self._repositories:
+            # Like the recipe, a repository that is a relative path lies relative to the file.
+            place = url if "://" in url else self._document.path.parent / url
+            self._repositories[url] = Repository.open(place)
+        return self._repositories[url]

@@ -16,6 +16,7 @@ from pyfactory.ledger.chain import Chain, continued
 from pyfactory.ledger.checkpoint import read_checkpoint, write_checkpoint
 from pyfactory.order.lane import Lane
 from pyfactory.repo.repository import Repository
+from pyfactory.repo.version import Version
 from pyfactory.stream.stream import Stream
 
 __all__ = ["Consumer", "Run"]
@@ -124,7 +125,7 @@ class Run:
 
     def _start_entry(self) -> dict[str, Any]:
         loader, version = self._loader, self._loader.stream.version
-        return {
+        entry = {
             "position": loader.cursor,
             "identity": loader.stream.identity,
             "version": {"table": version.table, "commit": version.commit, "asked": version.asked},
@@ -133,6 +134,20 @@ class Run:
             "code": code_versions("pyfactory", "torch", "numpy", "pyarrow"),
             "parent": None if self._parent is None else continued(self._repo.store, self._parent),
             "note": self._note,
+        }
+        named = [self._named(each) for each in loader.stream.versions]
+        # `version` says it all if there is one, here: such entries stay what they were before streams had several.
+        plain = len(named) == 1 and not named[0]["repository"]
+        return entry if plain else entry | {"versions": named}
+
+    def _named(self, version: Version) -> dict[str, str]:
+        url = version.repository.url
+        return {
+            "version": version.digest,
+            "table": version.table,
+            "commit": version.commit,
+            "asked": version.asked,
+            "repository": "" if url == self._repo.url else url,
         }
 
     def _on_step(self, span: tuple[int, int]) -> None:

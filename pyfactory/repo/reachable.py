@@ -13,7 +13,7 @@ which are visited once, cost about 150.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,6 +21,7 @@ from pyfactory.core.canonical import Value, decode
 from pyfactory.core.digest import NO_DIGEST, Digest
 from pyfactory.core.progress import Progress, no_progress
 from pyfactory.errors import CorruptError, NotFoundError
+from pyfactory.repo.consumed import commits_of_run, run_starts
 from pyfactory.repo.home import Home
 from pyfactory.repo.listing import EMPTY, WIDTH, Digests, DigestSet, contains, digests_of, packed_digests
 from pyfactory.repo.names import BRANCH, TAG
@@ -32,7 +33,17 @@ from pyfactory.shard.packing_format import decode_index, packing_artifacts
 from pyfactory.store.base import Store
 from pyfactory.store.content import Objects
 
-__all__ = ["GC", "KINDS", "REDACTION", "Overlaid", "Reachable", "digests_in", "overlaid", "run_starts"]
+__all__ = [
+    "GC",
+    "KINDS",
+    "REDACTION",
+    "Overlaid",
+    "Reachable",
+    "commits_of_run",
+    "digests_in",
+    "overlaid",
+    "run_starts",
+]
 
 GC = "gc/"
 """What the full names of a sweep's own refs start with."""
@@ -60,17 +71,6 @@ def digests_in(value: Value) -> Iterator[Digest]:
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from digests_in(inner)
-
-
-def run_starts(store: Store, known: Container[str] = ()) -> Iterator[tuple[str, Value]]:
-    """Yield (key, value) of the first entry of each training run but the known; CorruptError if one is damaged."""
-    for key, _ in store.list("runs"):
-        if key.rpartition("/")[2] == f"{0:08d}" and key not in known:
-            what = f"{store.url}: {key}"
-            value = decode(store.get(key), what)
-            if not isinstance(value, dict):
-                raise CorruptError(f"{what} is not an entry of a run")
-            yield key, value
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +171,8 @@ class Reachable:
         for key, value in run_starts(store, self._runs):
             self._runs.add(key)
             self.keep(digests_in(value))
-            version = value.get("version")
-            self._note_commit(version.get("commit") if isinstance(version, dict) else None)
+            for commit in commits_of_run(value):
+                self._note_commit(commit)
 
     def mark_commit(self, digest: Digest, named_by: str = "") -> None:
         """Mark a commit and all that it leads to.

@@ -11,6 +11,7 @@ from typing import Any
 from pyfactory.core.canonical import decode
 from pyfactory.core.digest import NO_DIGEST, Digest, digest_of, parse_digest
 from pyfactory.errors import CorruptError, InvalidInputError, NotFoundError, PyfactoryError
+from pyfactory.repo.consumed import commits_of_run
 from pyfactory.repo.findings import Findings
 from pyfactory.repo.format import FORMAT_REF, load_format_object
 from pyfactory.repo.home import Home
@@ -110,10 +111,9 @@ class _Chain:
 
 
 def _note_commit(entry: Mapping[str, Any], key: str, commits: dict[Digest, str]) -> None:
-    version = entry.get("version")
-    with suppress(InvalidInputError):
-        if isinstance(version, dict):
-            commits.setdefault(parse_digest(version.get("commit")), key)
+    for commit in commits_of_run(entry):
+        with suppress(InvalidInputError):
+            commits.setdefault(parse_digest(commit), key)
 
 
 def check_marks(store: Store, advice: Findings) -> None:

@@ -14,7 +14,7 @@ from pyfactory.native import Mixture as FusedMixture
 from pyfactory.order.recipe import Recipe
 from pyfactory.stream.feed import Feed
 
-__all__ = ["END", "Delivered", "Leaf", "Phase", "UnseenLeaf", "WholeLeaf"]
+__all__ = ["END", "Delivered", "Leaf", "Phase", "Taken", "UnseenLeaf", "WholeLeaf"]
 
 Int64s = NDArray[np.int64]
 
@@ -23,6 +23,9 @@ END = 2**62
 
 Delivered = tuple[Int64s, Int64s, Int64s]
 """Feed number, sample ordinal and epoch of the feed, int64[m] each."""
+
+Taken = tuple[Feed, int, int]
+"""A feed, and the first index of its order and one past the last."""
 
 
 class Leaf(Protocol):
@@ -53,6 +56,9 @@ class Leaf(Protocol):
 
     def numbers_of(self, feed: Feed, samples: Int64s, epochs: Int64s) -> Int64s:
         """Return the numbers at which a feed's samples stand in epochs; those of other phases are out of range."""
+
+    def taken(self, start: int, stop: int) -> list[Taken]:
+        """Return what the samples of numbers [start, stop) are of each feed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +98,10 @@ class WholeLeaf:
         """Return the numbers at which samples stand in epochs."""
         numbers: Int64s = feed.order.positions_of(samples, epochs) - self.begin
         return numbers
+
+    def taken(self, start: int, stop: int) -> list[Taken]:
+        """Return what the samples of numbers [start, stop) are of its feed."""
+        return [(self.feed, self.begin + start, self.begin + stop)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +164,13 @@ class UnseenLeaf:
                 joined = TwoWay(self.tail_samples, self.samples).join(np.full(int(there.sum()), side), inner[there])
                 numbers[there] = joined - self.begin
         return numbers
+
+    def taken(self, start: int, stop: int) -> list[Taken]:
+        """Return what the samples of numbers [start, stop) are of each feed."""
+        numbers = (self.begin + start, self.begin + stop)
+        old = [(number * self.tail_samples + self.samples // 2) // self.samples for number in numbers]
+        counts = (old, [number - before for number, before in zip(numbers, old, strict=True)])
+        return [(feed, before + counts[side][0], before + counts[side][1]) for side, feed, before in self._sides()]
 
     def _sides(self) -> list[tuple[int, Feed, int]]:
         """Return (side of the split, feed, index of its first sample in its order) of what there is."""
@@ -227,6 +244,16 @@ class Phase:
         """Return how many samples each source delivers before a position, O(sources)."""
         counted: list[int] = self._split.counts(stop - self.start).tolist()
         return counted
+
+    def taken(self, start: int, stop: int) -> list[Taken]:
+        """Return which samples of each feed stand at the positions [start, stop) of the stream, O(sources).
+
+        Positions outside of the phase count for nothing.
+        """
+        low = max(start, self.start)
+        high = max(low, min(stop, END if self.stop is None else self.stop))
+        numbers = zip(self.leaves, self.counts(low), self.counts(high), strict=True) if high > low else ()
+        return [taken for leaf, first, last in numbers for taken in leaf.taken(first, last)]
 
     def _most(self, leaf: int) -> int:
         """Return the number before which a source ends in this phase."""

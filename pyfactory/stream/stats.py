@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from pyfactory.errors import InvalidInputError
 from pyfactory.order.packing import Concat, Runs
 from pyfactory.shard.packing_table import PackingTable
@@ -11,17 +13,19 @@ from pyfactory.stream.feed import Feed
 from pyfactory.stream.phase import END, Leaf, Phase, UnseenLeaf, WholeLeaf
 from pyfactory.stream.stream import Stream
 
-__all__ = ["stream_stats"]
+__all__ = ["input_tokens", "stream_stats"]
+
+_CHUNK = 1 << 20  # samples counted at a time
 
 
 def stream_stats(stream: Stream, stop: int | None = None) -> dict[str, Any]:
     """Return what a stream delivers before a position, as plain values. O(sources of the phases).
 
-    Shares are those of samples; `token_share` says what they mean in tokens, on average. Keys: seed, positions (that were
-    counted), end (None: endless), phases: start, stop, recipe, positions, tokens (useful inputs), padding (share of the
-    inputs), sources: name, table, commit, asked, weight, samples (of an epoch), positions, share, tokens, token_share,
-    epochs (begun with and reached); of a source on its way to a new version, `unseen` in place of these: old and added
-    samples, removed records and tokens.
+    Shares are those of samples; `token_share` says what they mean in tokens, on average. Keys: seed, positions (that
+    were counted), end (None: endless), phases: start, stop, recipe, positions, tokens (useful inputs), padding (share
+    of the inputs), sources: name, table, commit, asked, weight, samples (of an epoch), positions, share, tokens,
+    token_share, epochs (begun with and reached); of a source on its way to a new version, `unseen` in place of these:
+    old and added samples, removed records and tokens.
 
     Args:
         stream: The stream.
@@ -37,6 +41,32 @@ def stream_stats(stream: Stream, stop: int | None = None) -> dict[str, Any]:
         raise InvalidInputError(f"there is nothing to count before position {stop}", hint="give a later position")
     phases = [_phase(stream, phase, stop) for phase in stream.phases if phase.start < stop]
     return {"seed": stream.seed, "positions": stop, "end": last.stop, "phases": phases}
+
+
+def input_tokens(feed: Feed, length: int, start: int, stop: int) -> int:
+    """Return the input tokens, without padding, of the samples at indexes [start, stop) of a feed.
+
+    O(1), but for the samples of a packing table in epochs that the indexes hold a part of: O(those).
+    """
+    geometry = feed.geometry
+    if not isinstance(geometry, PackingTable):
+        return (stop - start) * length
+    first, last = -(-start // geometry.samples), stop // geometry.samples
+    if first >= last:
+        return _counted(feed, length, start, stop)
+    ends = _counted(feed, length, start, first * geometry.samples) + _counted(
+        feed, length, last * geometry.samples, stop
+    )
+    return ends + (last - first) * geometry.report.input_tokens
+
+
+def _counted(feed: Feed, length: int, start: int, stop: int) -> int:
+    total = 0
+    for low in range(start, stop, _CHUNK):
+        samples = np.sort(feed.order.samples_at(np.arange(low, min(low + _CHUNK, stop))))
+        _, lengths, offsets = feed.geometry.pieces(samples)
+        total += int(np.minimum(np.add.reduceat(lengths, offsets[:-1]), length).sum())
+    return total
 
 
 def _phase(stream: Stream, phase: Phase, stop: int) -> dict[str, Any]:

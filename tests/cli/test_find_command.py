@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from cli_runs import Shell
 
 from pyfactory.repo.forget import forget
 from pyfactory.repo.repository import Repository
+from pyfactory.shard.reader import open_side
 from pyfactory.stream.find import find
 from pyfactory.stream.stream import Stream
 
 
 def ids_of(repo: Repository, table: str) -> list[str]:
-    from pyfactory.shard.reader import open_side
-
     return [
         name
         for part in repo.version(table, "v1").parts()
@@ -25,16 +25,16 @@ def ids_of(repo: Repository, table: str) -> list[str]:
 def test_rows_files_and_positions_are_told(shell: Shell, repo: Path) -> None:
     """Catches: another raw line, tokens of another row, positions that are not those of `find`."""
     opened = Repository.open(repo)
-    raw, corpus = ids_of(opened, "raw"), ids_of(opened, "corpus")
-    record = corpus[3]
+    record = ids_of(opened, "corpus")[3]
     told = shell("find", repo, record, "--json").value
     first, second = told["places"]
     assert (first["table"], second["table"]) == ("corpus", "raw")
-    assert first["row"] == 3 and first["tokens"][0] < first["tokens"][1] and first["line"] == 0
-    assert raw[second["row"]] == record and second["tokens"] is None
-    assert second["line"] == second["row"] + 1 and second["file"].endswith(".jsonl")
+    before = opened.version("corpus").manifest.row_starts(np.array([first["shard"]])).item()
+    assert before + first["row"] == 3 and first["tokens"][0] < first["tokens"][1] and first["line"] == 0
+    assert second["tokens"] is None and second["file"] == f"raw-{record.split('-')[1]}.jsonl"
+    assert second["line"] == int(record.split("-")[2]) + 1
     shown = shell("find", repo, record)
-    assert shown.code == 0 and f"{second['file']}:{second['line']}" in shown.out and "row 3" in shown.out
+    assert shown.code == 0 and f"{second['file']}:{second['line']}" in shown.out and "corpus: shard" in shown.out
     options = ("--table", "corpus@v1", "--seed", 5, "--sequence-length", 16, "--global-batch", 4, "--world-size", 2)
     told = shell("find", repo, record, *options, "--json").value
     stream = Stream(opened.version("corpus", "v1"), seed=5, sequence_length=16)

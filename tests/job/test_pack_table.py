@@ -90,6 +90,8 @@ def test_every_token_is_an_input_once(lengths: list[int], length: int, method: s
     assert not set(seen) - wanted and left <= whole and left <= {(d, n - 1) for d, n in enumerate(lengths)}
     cuts = Counter(document for sample in samples for document, _, _ in sample)
     assert all(cuts[d] == (1 if n <= length + 1 else cuts[d]) for d, n in enumerate(lengths) if n)
+    pieces = sorted(piece for sample in by_the_book(lengths, length) for piece in sample)
+    assert sorted(piece for sample in samples for piece in sample) == pieces  # both cut alike
     if method == "padded":
         assert all(len(sample) == 1 for sample in samples)
         assert [s[0] for s in samples] == sorted(s[0] for s in samples)
@@ -267,6 +269,17 @@ def test_an_append_makes_the_tail_anew() -> None:
     assert (again.computed, again.reused, again.digest) == (0, 3, before.digest)
     assert pack(objects, stored(objects, LENGTHS_A, [5]), length=7).reused == 0
     assert pack(objects, stored(objects, LENGTHS_A, [5]), "padded").reused == 0
+
+
+def test_other_rows_of_a_shard_are_another_task() -> None:
+    """Mutants: the task names not where its rows begin in the first part, or not where they end in the last."""
+    objects = Objects(MemoryStore())
+    table = stored(objects, [1, 2, 3, 4, 5, 6, 1, 1])
+    with ThreadExecutor(1) as executor:
+        for rows in (4, 2, 3, 8):
+            found = pack_table(objects, table, "padded", 9, executor, range_rows=rows)
+            assert [entry.rows for entry in found.index.ranges] == [min(rows, 8 - at) for at in range(0, 8, rows)]
+            assert opened(objects, found).tokens == 23
 
 
 def test_more_ranges_than_are_asked_for_at_once() -> None:

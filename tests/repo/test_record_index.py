@@ -122,9 +122,10 @@ def test_a_damaged_index_is_made_again(tmp_path: Path, where: str, harm: str, op
         repo.store.replace(key, harmed[harm])
     again = version if opened else repo.version("corpus")
     assert answered(again) == wanted == scanned(version)
-    if not (opened and where == "disk"):  # what is mapped stays what it was
-        assert answered(again, "nobody") == wanted and repo.store.get(key)[200:] == good[200:] or harm == "long"
+    assert answered(repo.version("corpus"), "nobody") == wanted
     assert answered(repo.version("corpus")) == wanted
+    if harm != "flipped":  # of that only the blocks that were asked for
+        assert repo.store.get(key) == good or (harm == "long" and opened)
 
 
 class ReadOnly(MemoryStore):
@@ -165,16 +166,14 @@ def test_an_append_adds_a_small_index() -> None:
     repo = corpus(MemoryStore(), [[range(4)]])
     objects, made = repo.objects, []
     state = repo.tables()["corpus"]
-    for number in range(1, 70):
+    for number in range(1, 20):
         state = table_of(objects, [token_part(objects, [number, number + 1])], tokens=True, after=state)
         repo.commit({"corpus": state}, message="more")
-        version = repo.version("corpus")
-        before = set(indexes(repo))
-        made.append(sum(len(index_sides(repo.store, key)) for key in indexes(repo) if key not in before))
-        assert version.record_index.build() <= 15
-        made[-1] = sum(len(index_sides(repo.store, key)) for key in set(indexes(repo)) - before)
+        version, before = repo.version("corpus"), set(indexes(repo))
+        assert version.record_index.build() <= 7
+        made.append(sum(len(index_sides(repo.store, key)) for key in set(indexes(repo)) - before))
         assert rows_of_record(version, f"doc-{number + 1}")[-1] == (number, 1)
-    assert sum(made) <= 70 * 9 and made.count(1) > 50
+    assert made.count(1) >= 16
 
 
 def entry_of(number: int, rows: int) -> Entry:
@@ -196,6 +195,18 @@ def test_segments_are_few_and_hold_every_shard_once(rows: list[int]) -> None:
     assert len(found) <= 7 * 6
     shorter = segments_of(entries[:-1], lambda side: side)
     assert all(one in shorter for one in found[:-1]) or len(found) < len(shorter)
+
+
+def test_a_record_is_written_again_a_few_times_only() -> None:
+    """Catches: all segments joined whenever there are some, which costs each append the whole table."""
+    entries = [entry_of(number, 5000) for number in range(300)]
+    written, known = 0, set()
+    for count in range(1, len(entries) + 1):
+        found = segments_of(entries[:count], lambda side: side)
+        written += sum(one.shards for one in found if one.packed not in known)
+        known |= {one.packed for one in found}
+        assert len(found) <= 7 * 3
+    assert written < 4 * len(entries)
 
 
 @pytest.mark.parametrize("where", ["disk", "memory"])

@@ -29,7 +29,14 @@ def part_of(repo: Repository, documents: Sequence[Document]) -> Part:
     return Part(shard, side, len(documents), len(values), content.size)
 
 
-def commit_tokens(repo: Repository, table: str, shards: Sequence[Sequence[Document]], *, append: bool = False) -> None:
+def commit_tokens(
+    repo: Repository,
+    table: str,
+    shards: Sequence[Sequence[Document]],
+    *,
+    append: bool = False,
+    tokenizer: bytes = b"",
+) -> None:
     """Commit a table of documents, a list per shard, or append to it."""
     parts = [part_of(repo, documents) for documents in shards]
     if append:
@@ -41,7 +48,8 @@ def commit_tokens(repo: Repository, table: str, shards: Sequence[Sequence[Docume
     schema = tuple((name, kind, nullable) for name, kind, nullable in schema_to_value(token_schema(WIDTH)))
     attributes = {"width": WIDTH, "append": -1, "vocab_size": 2**31}
     counts = (manifest.rows, manifest.tokens, manifest.nbytes, manifest.shards)
-    repo.commit({table: TableState(root, schema, *counts, {}, attributes)}, message=f"tokens of {table}")
+    artifacts = {"tokenizer": repo.objects.put(tokenizer)} if tokenizer else {}
+    repo.commit({table: TableState(root, schema, *counts, artifacts, attributes)}, message=f"tokens of {table}")
 
 
 def named_documents(name: str, lengths: Sequence[int], first: int) -> list[Document]:

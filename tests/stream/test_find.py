@@ -73,7 +73,7 @@ def test_found_is_what_was_received(
     lanes: tuple[int, int],
     strided: bool,
 ) -> None:
-    """Catches: one token too many or too few at either end of a record, another epoch's order, lanes and steps mixed."""
+    """Catches: one token too many or too few at either end of a record, another epoch's order, lanes mixed."""
     world, share = lanes
     batch = world * share
     if sum(lengths) <= batch * length:
@@ -192,7 +192,7 @@ def test_a_forgotten_record_is_answered_as_forgotten(tmp_path: Path) -> None:
     before = {number: find(stream, f"doc-{number}").found for number in range(5)}
     forget(repo, ["doc-2"], "asked to", who="Ada")
     for opened in (stream, Stream(repo.version("corpus", "v1"), seed=1, sequence_length=4)):
-        with pytest.raises(NotFoundError, match="forgotten on .*: asked to"):
+        with pytest.raises(NotFoundError, match=r"forgotten on .*: asked to"):
             find(opened, "doc-2")
         assert find(opened, "doc-3").found == before[3]
         named = find(opened, forgotten_id("doc-2")).found
