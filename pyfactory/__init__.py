@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pyfactory.factory import import_files as import_files
     from pyfactory.factory import import_tokens as import_tokens
     from pyfactory.factory import open_loader as open_loader
+    from pyfactory.factory import open_stream as open_stream
     from pyfactory.factory import pack as pack
     from pyfactory.factory import query as query
     from pyfactory.ledger import Run as Run
@@ -53,6 +54,7 @@ _HOMES = {
     "import_files": "pyfactory.factory",
     "import_tokens": "pyfactory.factory",
     "open_loader": "pyfactory.factory",
+    "open_stream": "pyfactory.factory",
     "pack": "pyfactory.factory",
     "query": "pyfactory.factory",
     "trace": "pyfactory.audit",

@@ -173,14 +173,10 @@ def located(document: Document, *places: Where) -> Iterator[None]:
     try:
         yield
     except (InvalidInputError, NotFoundError) as error:
-        where = next((place for place in places if _is_about(error.message, place)), places[0])
+        where = next((place for place in places if error.message.startswith(f"{place[-1]} ")), places[0])
         key = ".".join(map(str, where))
         said = error.message if error.message.startswith(f"{where[-1]} ") else f"{key}: {error.message}"
         raise type(error)(f"{document.at(where)}: {said}", hint=error.hint) from error
-
-
-def _is_about(message: str, place: Where) -> bool:
-    return any(message.startswith(f"{start}{place[-1]} ") for start in ("", "a "))
 
 
 def _refusal(document: Document, model: type[BaseModel], error: ValidationError) -> InvalidInputError:

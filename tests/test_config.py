@@ -33,12 +33,12 @@ MIXED = f"""{BEGIN}mixture:
 def folder(tmp_path_factory) -> Path:
     """Repositories `repo` (tables web and code, web larger in v2) and `other`, and a recipe."""
     place = tmp_path_factory.mktemp("config")
-    for home in ("repo", "other"):
+    for far, home in ((0, "repo"), (1_000_000, "other")):
         repo = Repository.create(place / home)
         for number, name in enumerate(("web", "code")):
-            commit_tokens(repo, name, [named_documents(name, [40, 50, 60], number * 10_000)])
+            commit_tokens(repo, name, [named_documents(name, [40, 50, 60], far + number * 10_000)])
         repo.tag("v1")
-        commit_tokens(repo, "web", [named_documents("new", [70, 80], 50_000)], append=True)
+        commit_tokens(repo, "web", [named_documents("new", [70, 80], far + 50_000)], append=True)
         repo.tag("v2")
     (place / "recipe.yaml").write_text("sequence_length: 8\nblock_size: 2\nwindow: 3\nfill: 5\n")
     return place
@@ -110,6 +110,8 @@ def test_the_loader_of_a_training_file(folder):
     with open_loader(write(folder, MIXED + more), rank=1, world_size=2) as loader:
         assert (loader.batch_size, loader.accumulation, loader.lane.global_batch) == (2, 2, 8)
         first, second = (batch for _, batch in zip(range(2), loader, strict=False))
+    with open_loader(write(folder, MIXED + more), rank=1, world_size=2, cp_rank=0, cp_size=2) as loader:
+        assert next(iter(loader))["input_ids"].shape == (2, 4)
     assert set(first) == {"input_ids", "indices", "span"}
     assert [first["indices"].tolist(), second["indices"].tolist()] == [[1, 3], [5, 7]]
 

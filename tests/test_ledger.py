@@ -52,10 +52,14 @@ def test_a_checkpoint_leads_back_to_what_it_saw(folder):
     found = trace(folder / "a.pt")
     assert [(s.run, s.start, s.stop, s.world_size) for s in found.seen] == [(run, 0, 20, 1)]
     assert found.abandoned == []
-    assert (found.samples, found.tokens, found.seed, found.tags) == (20, 160, 7, ["v1"])
+    assert (found.samples, found.tokens, found.seed, found.unknown[1:]) == (20, 160, 7, [])
+    (source,) = found.sources
+    assert (source.name, source.table, source.asked, source.tags) == ("corpus", "corpus", "v1", ["v1"])
+    assert (source.samples, source.tokens) == (20, 160)
     repo = Repository.open(folder / "repo")
-    assert found.commit == repo.resolve("v1").commit
-    assert found.version == repo.version("corpus").digest
+    assert source.commit == repo.resolve("v1").commit
+    assert source.version == repo.version("corpus").digest
+    assert source.repository == found.repository == repo.url
     assert [entry["kind"] for entry in read_run(repo.store, run)] == ["start", "claim", "checkpoint", "end"]
 
 
@@ -293,6 +297,7 @@ def test_tags_of_other_commits_are_not_named(folder):
     repo.tag("v2")
     train(folder, 1, "a.pt")
     found = trace(folder / "a.pt")
-    assert found.tags == ["v1"]
+    (source,) = found.sources
+    assert source.tags == ["v1"]
     # The table of these tests was made by hand.
-    assert found.unknown == [f"commit {found.commit} does not say how it made table 'corpus'"]
+    assert found.unknown == [f"commit {source.commit} does not say how it made table 'corpus'"]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace as with_fields
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import pytest
 import pyfactory as pf
 from pyfactory.cli import app
 from pyfactory.core.digest import Digest
-from pyfactory.errors import InvalidInputError, NotFoundError
+from pyfactory.errors import ConflictError, InvalidInputError, NotFoundError
 from pyfactory.factory import build, forget_records, pack, take_tables
 from pyfactory.factory.tables import appended, publish, replaced
+from pyfactory.native.reference import batch_of
+from pyfactory.order.permutation import SourceOrder
 from pyfactory.repo.objects import TableState
 from pyfactory.repo.proof import prove
 from pyfactory.repo.reachable import Reachable
@@ -200,7 +203,7 @@ def test_a_merge_of_two_packings_keeps_both() -> None:
 
 
 def test_rows_made_anew_merge_with_an_append_as_before() -> None:
-    """A packing that goes with the rows is no other way of making rows. Mutant: it is a conflict of meaning."""
+    """A packing that goes with the rows is no other way of making rows, and so no conflict."""
     repo = repository()
     pack(repo, "corpus", sequence_length=8)
     repo.branch("work")
@@ -252,6 +255,29 @@ def test_a_sweep_keeps_what_packings_need() -> None:
         assert all(repo.objects.exists(each) for each in (digest, *ranges(repo, digest)))
     assert not repo.verify().problems
     check_fits(repo, "packed")
+
+
+class Sweeping(Repository):
+    """Loses the ranges of packings just before a commit, as to a sweep that began before they were found again."""
+
+    def commit(self, *arguments: Any, **told: Any) -> Any:
+        for digest in packing_artifacts(arguments[0]["corpus"].artifacts).values():
+            for each in ranges(self, digest):
+                self.store.delete(self.objects.key(each))
+        return super().commit(*arguments, **told)
+
+
+def test_what_was_swept_while_packing_is_not_committed() -> None:
+    """Mutant: only the index is looked for."""
+    repo = repository()
+    repo.objects.put(b"of nobody")
+    gc(repo, who="Ada", now=datetime.now(UTC) + timedelta(minutes=1))  # there is a list of a sweep from now on
+    head = repo.head()
+    with pytest.raises(ConflictError, match="run it again"):
+        pack(Sweeping.open(repo.store), "corpus", sequence_length=8)
+    assert repo.head() == head
+    assert pack(repo, "corpus", sequence_length=8).ranges_computed == 1
+    assert not repo.verify().problems
 
 
 def test_reachable_tells_ranges_as_artifacts() -> None:
@@ -331,3 +357,44 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "sequence_length" in json.loads(capsys.readouterr().err)["error"]["message"]
     assert app.run(["show", str(place), "main"]) == 0
     assert "packed corpus: documents for 8 tokens" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("packing", ["best_fit", "padded", "documents"])
+def test_a_stream_delivers_the_samples_of_the_packing(packing: str) -> None:
+    """Every element, against the reference; and back from addresses to positions."""
+    lengths = np.random.default_rng(1).integers(1, 40, 60).tolist()
+    repo = repository(lengths=lengths)
+    with pytest.raises(InvalidInputError, match="pyfactory pack"):
+        pf.Stream(repo.version("corpus"), seed=3, sequence_length=16, packing=packing)
+    pack(repo, "corpus", sequence_length=16, packing=packing)
+    stream = pf.Stream(repo.version("corpus"), seed=3, sequence_length=16, packing=packing, fill=9)
+    positions = np.arange(2 * len(stream))
+    addresses = stream.addresses(positions)
+    kinds = {"input_ids": np.int64, "targets": np.int64, "position_ids": np.int64, "doc_ids": np.int32}
+    outputs = {name: np.full((len(positions), 16), -7, kind) for name, kind in kinds.items()}
+    bounds, longest = stream.fill(addresses, cu_seqlens=True, **outputs)
+    table = open_packing(repo.objects, packings(repo)[f"packing/{packing}/16"], "it")
+    order = SourceOrder(table.samples, 3, "corpus")
+    first, length, offsets = (part.tolist() for part in table.pieces(order.samples_at(positions)))
+    samples = [[*zip(first[a:b], length[a:b], strict=True)] for a, b in pairwise(offsets)]
+    starts = set(np.cumsum([0, *lengths[:-1]]).tolist())
+    expected = batch_of(np.concatenate(documents_of(lengths)), starts, samples, 16, fill=9)
+    for name, array in outputs.items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    assert bounds.tolist() == expected["cu_seqlens"].tolist() and longest == expected["max_seqlen"]
+    assert stream.position_of(addresses).tolist() == positions.tolist()
+
+
+def test_a_packed_table_leads_back_to_its_raw_files(tmp_path: Path) -> None:
+    """Mutant: whoever asks where the data of a model came from ends at the commit that packed it."""
+    repo = small_repository(tmp_path, 30)
+    pack(repo, "corpus", sequence_length=16)
+    stream = pf.Stream(repo.version("corpus"), seed=3, sequence_length=16, packing="best_fit")
+    loader = pf.DataLoader(stream, global_batch=4)
+    with pf.Run(repo, loader) as run:
+        next(iter(loader))
+        (tmp_path / "a.pt").write_bytes(b"weights")
+        run.checkpoint(tmp_path / "a.pt")
+    found = pf.trace(tmp_path / "a.pt")
+    assert found.unknown == [] and len(found.jobs) == 1
+    assert {file.name for file in found.raw_files} == {"raw-1.jsonl", "raw-2.jsonl"}

@@ -22,9 +22,11 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 def test_public_names():
     assert sorted(pyfactory.__all__) == [
         "DataLoader",
+        "Mixture",
         "PyfactoryError",
         "Repository",
         "Run",
+        "Source",
         "Stream",
         "Trace",
         "Version",
@@ -35,6 +37,7 @@ def test_public_names():
         "import_files",
         "import_tokens",
         "open_loader",
+        "open_stream",
         "pack",
         "query",
         "trace",

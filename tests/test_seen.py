@@ -13,6 +13,8 @@ from pyfactory.ledger import Run
 from pyfactory.loader.loader import DataLoader
 from pyfactory.repo.forget import forget
 from pyfactory.repo.repository import Repository
+from pyfactory.stream.find import find
+from pyfactory.stream.mixture import Mixture
 from pyfactory.stream.stream import Stream
 from tests.corpora import documents_of, token_repository
 
@@ -115,3 +117,30 @@ def test_a_killed_run_saw_it_at_most(folder: Path) -> None:
 
 def test_without_runs_there_is_nothing_to_say(folder: Path) -> None:
     assert runs_that_saw(Repository.open(folder / "repo"), ["doc-1"]) == []
+
+
+def test_mixtures_phases_and_other_repositories_are_answered_for(folder: Path) -> None:
+    """Catches: only the first table or phase of a run asked; silence about a table that is not here any more."""
+    other = token_repository(folder / "other", documents_of([5, 40, 3, 22], seed=4), (2,))
+    repo = Repository.open(folder / "repo")
+    mixture = Mixture({"here": (repo.version("corpus", "v1"), "0.6"), "there": (other.version("corpus", "v1"), "0.4")})
+    stream = Stream(mixture, seed=3, sequence_length=7).then(at=30, weights={"here": "1", "there": "3"}, block_size=2)
+    loader = DataLoader(stream, global_batch=BATCH)
+    with Run(repo, loader) as run:
+        while loader.cursor < 56:  # a pass over the loader ends with the phase
+            for _ in islice(loader, (56 - loader.cursor) // BATCH):
+                pass
+    loader.close()
+    met: set[tuple[str, int]] = set()
+    for number in (0, 1, 3, 6):
+        found = find(stream, f"doc-{number}", stop=56).found
+        (seen,) = runs_that_saw(repo, [f"doc-{number}"])
+        assert (seen.run, seen.exact, seen.table) == (run.id, True, "corpus")
+        assert seen.positions == tuple(sorted({one.position for one in found}))
+        met |= {(one.source, one.phase) for one in found}
+    assert met == {(source, phase) for source in ("here", "there") for phase in (0, 1)}
+    assert runs_that_saw(repo, ["nobody"]) == []
+    (folder / "other").rename(folder / "elsewhere")
+    assert runs_that_saw(repo, ["nobody"]) == []
+    (seen,) = runs_that_saw(repo, ["doc-1"])
+    assert "cannot be opened" in seen.unknown and not seen.exact

@@ -27,6 +27,8 @@ PF_CLONES void long_inverse_pass(Network network, const uint64_t* keys, uint64_t
     for (int64_t i = 0; i < count; ++i) values[i] = network.inverse<kManyRounds>(values[i], keys[i]);
 }
 
+constexpr int64_t kFew = 3;  // that many are faster one by one
+
 using Pass = void (*)(Network, const uint64_t*, uint64_t*, int64_t);
 
 // Cycle walking: all take a pass, then those that are still outside take another, until none is.
@@ -112,6 +114,15 @@ const uint64_t* Walk::same_key(int64_t count) {
 }
 
 void Walk::samples_at(const int64_t* positions, int64_t count, int64_t* samples, int64_t* epochs) {
+    if (count <= kFew) {
+        for (int64_t i = 0; i < count; ++i) {
+            const uint64_t position = static_cast<uint64_t>(positions[i]);
+            enter(position / geometry_.samples);
+            samples[i] = static_cast<int64_t>(epoch_->sample_at(position - epoch_->number * geometry_.samples));
+            if (epochs != nullptr) epochs[i] = static_cast<int64_t>(epoch_->number);
+        }
+        return;
+    }
     for (int64_t done = 0, run; done < count; done += run) {
         enter(static_cast<uint64_t>(positions[done]) / geometry_.samples);
         const int64_t most = std::min(count - done, kChunk);
@@ -193,6 +204,14 @@ void Walk::blocks_of_slots(int64_t count) {
 }
 
 void Walk::positions_of(const int64_t* samples, const int64_t* epochs, int64_t count, int64_t* positions) {
+    if (count <= kFew) {
+        for (int64_t i = 0; i < count; ++i) {
+            enter(static_cast<uint64_t>(epochs[i]));
+            const uint64_t rank = epoch_->rank_of(static_cast<uint64_t>(samples[i]));
+            positions[i] = static_cast<int64_t>(epoch_->number * geometry_.samples + rank);
+        }
+        return;
+    }
     for (int64_t done = 0, run; done < count; done += run) {
         enter(static_cast<uint64_t>(epochs[done]));
         const int64_t most = std::min(count - done, kChunk);

@@ -58,7 +58,7 @@ Order::Order(int64_t samples, int64_t block, int64_t window, uint64_t block_key,
 }
 
 Int64s Order::samples_at(const Int64s& indexes) const {
-    require_within(indexes, INT64_MAX);
+    require_within(indexes, kEnd);
     Int64s out(indexes.size());
     const int64_t* in = indexes.data();
     int64_t* result = out.mutable_data();

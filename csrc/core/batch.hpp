@@ -24,12 +24,15 @@ PF_HD int64_t token_at(const Piece& piece, int64_t index) {
     return static_cast<const uint32_t*>(piece.tokens)[at];
 }
 
-// Where documents begin in a sample: calls visit(offset) for each offset in (0, end] whose token is the first of a document.
+// Where documents begin in a sample: calls visit(offset) for each offset in (0, end] whose token is the first of a document, or of a
+// piece that does not follow the one before it: that was in another shard, into which no document reaches, or elsewhere in the table.
 template <typename Visit>
 PF_HD void visit_bounds(const Piece* pieces, int64_t count, int64_t end, Visit visit) {
     int64_t base = 0, last = 0;
     for (int64_t p = 0; p < count && base <= end; ++p) {
         const Piece& piece = pieces[p];
+        const bool follows = p > 0 && pieces[p - 1].tokens == piece.tokens && pieces[p - 1].first + pieces[p - 1].length == piece.first;
+        if (base > last && !follows) visit(last = base);
         int64_t low = 0, high = piece.document_count;  // the first bound at or behind `first`
         while (low < high) {
             const int64_t middle = (low + high) / 2;

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pyfactory.audit.lineage import Consumed, Job, RawFile, Trace, trace
+from pyfactory.audit.lineage import Trace, trace
+from pyfactory.audit.origin import Job, RawFile
 from pyfactory.audit.seen import Seen, runs_that_saw
+from pyfactory.audit.sources import Consumed, TracedSource
 
-__all__ = ["Consumed", "Job", "RawFile", "Seen", "Trace", "runs_that_saw", "trace"]
+__all__ = ["Consumed", "Job", "RawFile", "Seen", "Trace", "TracedSource", "runs_that_saw", "trace"]

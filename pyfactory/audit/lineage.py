@@ -2,63 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pyfactory.core import canonical
-from pyfactory.core.digest import Digest, parse_digest
-from pyfactory.errors import CorruptError
+from pyfactory.audit.origin import Job, Origin, RawFile
+from pyfactory.audit.replays import Replays
+from pyfactory.audit.sources import Consumed, TracedSource, traced_sources
+from pyfactory.core.digest import parse_digest
+from pyfactory.errors import CorruptError, PyfactoryError
 from pyfactory.ledger import read_checkpoint, read_run
 from pyfactory.repo.fields import sound
-from pyfactory.repo.objects import Commit
 from pyfactory.repo.repository import Repository
 
-__all__ = ["Consumed", "Job", "RawFile", "Trace", "trace"]
-
-
-@dataclass(frozen=True, slots=True)
-class Consumed:
-    """A span of positions, and the run that received it.
-
-    Attributes:
-        run: Run id.
-        start: First position.
-        stop: One past the last.
-        world_size: Ranks that shared it; 0 where the run did not live to say.
-    """
-
-    run: str
-    start: int
-    stop: int
-    world_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class RawFile:
-    """A raw file that records came from."""
-
-    name: str
-    digest: str
-    records: int
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A job on the way from raw files to a table.
-
-    Attributes:
-        output: The table it made.
-        digest: Digest of its canonical spec.
-        spec: The spec.
-        code: Versions of what took part.
-    """
-
-    output: str
-    digest: str
-    spec: dict[str, Any]
-    code: dict[str, str]
+__all__ = ["Trace", "trace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,38 +24,32 @@ class Trace:
     """Which data trained a checkpoint.
 
     Attributes:
-        repository: URL.
+        repository: URL of the one that holds the ledger.
         run: The run that made the checkpoint.
-        table: Table of the stream.
-        version: Its version digest.
-        commit: The commit it was opened at.
-        asked: The name it was opened by.
-        tags: Tags of that commit.
+        sources: The versions of the stream, in the order in which its phases name them.
         seed: Seed of the stream.
-        recipe: How samples are ordered.
+        recipe: How samples are cut and ordered in the first phase.
+        phases: The further phases that were asked for, as the replay identity names them: `at`, `recipe`, `sources`.
         seen: What the model saw, oldest first: the spans of this run and of those it was resumed from.
         abandoned: What runs handed out behind a checkpoint that others were resumed from: in no model. Where a run did
             not live to say how far it came, at most these positions.
         samples: Samples seen.
-        tokens: Input tokens seen.
-        jobs: The jobs that the table came through, the last one first.
-        raw_files: All raw files that its records came from.
-        unknown: What nobody wrote down, one sentence each; empty if all is accounted for.
+        tokens: Input tokens seen, without padding; None if a table that was seen cannot be opened.
+        jobs: The jobs that the tables came through, of each table the last one first.
+        raw_files: All raw files that their records came from.
+        unknown: What nobody wrote down or nobody can read, one sentence each; empty if all is accounted for.
     """
 
     repository: str
     run: str
-    table: str
-    version: str
-    commit: str
-    asked: str
-    tags: list[str]
+    sources: list[TracedSource]
     seed: int
     recipe: dict[str, Any]
+    phases: list[dict[str, Any]]
     seen: list[Consumed]
     abandoned: list[Consumed]
     samples: int
-    tokens: int
+    tokens: int | None
     jobs: list[Job] = field(default_factory=list)
     raw_files: list[RawFile] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
@@ -125,33 +77,49 @@ def trace(path: str | Path, *, repository: Repository | None = None) -> Trace:
 
 
 def _traced(repo: Repository, record: dict[str, Any]) -> Trace:
-    segments = list(_lineage(repo, record))
-    newest, oldest = segments[0].start, segments[-1].start
-    seen = [span for segment in reversed(segments) for span in segment.seen]
-    samples = sum(span.stop - span.start for span in seen)
-    commit, table = parse_digest(newest["version"]["commit"]), newest["version"]["table"]
-    origin = _Origin(repo)
-    origin.follow(commit, table)
-    if oldest["position"]:
-        origin.unknown.append(f"the first run began at position {oldest['position']} and names no run before it")
+    segments = [*reversed([*_lineage(repo, record)])]  # oldest first
+    seen = [span for segment in segments for span in segment.seen]
+    replays, unknown = Replays(repo), list[str]()
+    sources = traced_sources(replays, [(each.start, each.seen) for each in segments], unknown)
+    jobs, raw_files = _origins(replays, sources, repo.url, unknown)
+    if began := segments[0].start["position"]:
+        unknown.append(f"the first run began at position {began} and names no run before it")
+    identity = segments[-1].start["identity"]
     return Trace(
         repository=repo.url,
         run=record["run"],
-        table=table,
-        version=newest["identity"]["sources"][0]["version"],
-        commit=commit,
-        asked=newest["version"]["asked"],
-        tags=sorted(name for name, target in repo.tags().items() if target == commit),
-        seed=newest["identity"]["seed"],
-        recipe=newest["identity"]["recipe"],
+        sources=sources,
+        seed=identity["seed"],
+        recipe=identity["recipe"],
+        phases=identity.get("then", []),
         seen=seen,
-        abandoned=[span for segment in reversed(segments) for span in segment.abandoned],
-        samples=samples,
-        tokens=samples * newest["identity"]["recipe"]["sequence_length"],
-        jobs=origin.jobs,
-        raw_files=origin.raw_files,
-        unknown=origin.unknown,
+        abandoned=[span for segment in segments for span in segment.abandoned],
+        samples=sum(span.stop - span.start for span in seen),
+        tokens=None if any(each.tokens is None for each in sources) else sum(each.tokens or 0 for each in sources),
+        jobs=jobs,
+        raw_files=raw_files,
+        unknown=unknown,
     )
+
+
+def _origins(
+    replays: Replays, sources: Sequence[TracedSource], here: str, unknown: list[str]
+) -> tuple[list[Job], list[RawFile]]:
+    """Follow what the model saw, or may have seen, back to raw files."""
+    origins: dict[str, Origin] = {}
+    for source in sources:
+        if source.samples == 0:
+            continue
+        try:
+            repo = replays.repository(source.repository)
+            origins.setdefault(repo.url, Origin(repo)).follow(parse_digest(source.commit), source.table)
+        except PyfactoryError as error:
+            if source.repository == here:
+                raise
+            unknown.append(f"source {source.name!r} came from {source.repository}: {error.message}")
+    found = origins.values()
+    unknown += [gap for origin in found for gap in origin.unknown]
+    return [job for origin in found for job in origin.jobs], [file for origin in found for file in origin.raw_files]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,66 +153,3 @@ def _lineage(repo: Repository, record: dict[str, Any]) -> Iterator[_Segment]:
             [Consumed(lost["run"], lost["span"][0], lost["span"][1], 0) for lost in abandoned],
         )
         pointer, position = parent, start["position"]
-
-
-class _Origin:
-    """Where a table came from, followed back through jobs and imports to raw files."""
-
-    def __init__(self, repo: Repository) -> None:
-        self._repo = repo
-        self._followed: set[tuple[str, str]] = set()
-        self.jobs: list[Job] = []
-        self.raw_files: list[RawFile] = []
-        self.unknown: list[str] = []
-
-    def follow(self, commit: Digest, table: str) -> None:
-        """Add what made a table at a commit, and what made that; of a merge, what made it on either side."""
-        waiting = [(commit, table)]
-        while waiting:
-            at, name = waiting.pop()
-            maker, digest = self._maker(at, name)
-            if (digest, name) not in self._followed:
-                self._followed.add((digest, name))
-                waiting += reversed(self._add(maker, digest, name))
-
-    def _add(self, maker: Commit, digest: Digest, table: str) -> list[tuple[Digest, str]]:
-        """Take down what a commit says of how it made a table; return what it made it from."""
-        made_by: Mapping[str, Any] = maker.made_by or {}
-        kind = made_by.get("kind")
-        if kind == "job" and made_by["output"] == table:
-            spec = canonical.decode(self._repo.objects.get(parse_digest(made_by["job"])), f"job {made_by['job']}")
-            self.jobs.append(Job(table, made_by["job"], spec, made_by["code"]))
-            return [(parse_digest(used["commit"]), used["table"]) for used in made_by["inputs"]]
-        if kind == "import" and made_by["table"] == table:
-            self._add_files(made_by)
-        elif kind == "commit" and (took := [used for used in made_by["took"] if used["table"] == table]):
-            return [(parse_digest(used["commit"]), table) for used in took]
-        elif kind == "revert":
-            taken = made_by["commit"][:12]
-            self.unknown.append(
-                f"commit {digest} took back commit {taken} in table {table!r}: its files are listed too"
-            )
-        elif kind not in ("merge", "pack"):  # packing leaves the rows as they are
-            self.unknown.append(f"commit {digest} does not say how it made table {table!r}")
-            return []
-        return [(parent, table) for parent in maker.parents if table in self._repo.tables(parent)]
-
-    def _maker(self, commit: Digest, table: str) -> tuple[Commit, Digest]:
-        """Return the commit that gave a table the state it has at a commit."""
-        state = self._repo.tables(commit)[table].digest
-        while True:
-            found = self._repo.load(commit)
-            same = [parent for parent in found.parents if _state(self._repo, parent, table) == state]
-            if not same:
-                return found, commit
-            commit = same[0]
-
-    def _add_files(self, made_by: Mapping[str, Any]) -> None:
-        what = f"the list of sources {made_by['sources']}"
-        for source in canonical.decode(self._repo.objects.get(parse_digest(made_by["sources"])), what):
-            self.raw_files.append(RawFile(source["name"], source["digest"], source["records"]))
-
-
-def _state(repo: Repository, commit: Digest, table: str) -> Digest | None:
-    state = repo.tables(commit).get(table)
-    return None if state is None else state.digest

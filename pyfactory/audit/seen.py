@@ -14,20 +14,27 @@ from typing import Any
 
 import numpy as np
 
-from pyfactory.core.digest import parse_digest
-from pyfactory.errors import CorruptError, InvalidInputError, NotFoundError
+from pyfactory.audit.replays import Replays, versions_of_run
+from pyfactory.errors import (
+    CorruptError,
+    InvalidInputError,
+    NewerFormatError,
+    NotFoundError,
+    PyfactoryError,
+    ReadOnlyError,
+    UnavailableError,
+)
 from pyfactory.ledger import read_run
-from pyfactory.order.packing import Concat
-from pyfactory.order.permutation import SourceOrder
 from pyfactory.repo.fields import sound
-from pyfactory.repo.record_index import rows_of_record, tokens_of_rows
+from pyfactory.repo.record_index import rows_of_record
 from pyfactory.repo.repository import Repository
-from pyfactory.repo.version import Version
 from pyfactory.shard.blank import forgotten_id
+from pyfactory.stream.find import Seen as Delivered
+from pyfactory.stream.find import seen_between
+from pyfactory.stream.phase import END
+from pyfactory.stream.stream import Stream
 
 __all__ = ["Seen", "runs_that_saw"]
-
-_MOST_EPOCHS = 2**16  # that a run went through between two checkpoints: what a forged claim may cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +44,15 @@ class Seen:
     Attributes:
         record: The id.
         run: Run id.
-        table: Table of the stream.
+        table: Table that the record stands in, where the run received it first; the first of the stream if only
+            `through` tells of it.
         commit: The commit it was opened at.
         positions: Positions at which the run received tokens of the record, ascending.
         steps: The train steps of these, counted in the run's global batches from position 0, each once.
         exact: False if the run did not live to say how far it came: then it received these at most.
         checkpoints: Positions of the checkpoints whose model saw it: those of this run that were made after it.
         through: A run resumed from a checkpoint of a run that saw the record has seen it, too: that run, else "".
+        unknown: Why nobody can say at which positions, else "": then the run may have received it anywhere.
     """
 
     record: str
@@ -55,12 +64,14 @@ class Seen:
     exact: bool
     checkpoints: tuple[int, ...]
     through: str = ""
+    unknown: str = ""
 
 
 def runs_that_saw(repo: Repository, record_ids: Sequence[str]) -> list[Seen]:
     """Return the runs in the ledger that saw records, oldest first; also after the records were forgotten.
 
-    A look into the record index of each table that runs streamed, and O(1) for each position.
+    Records are looked for in all tables that runs streamed, also those of other repositories that can be opened. A look
+    into the record index of each, and O(1) for each position.
 
     Args:
         repo: The repository of the data and the ledger.
@@ -103,26 +114,28 @@ def _seen(
     """Return what one run saw of a record, and note which of its checkpoints did."""
     start = entries[0]
     with sound(f"{places.url}: run {run}"):
-        version, identity, batch = start["version"], start["identity"], start["global_batch"]
+        version, batch = start["version"], start["global_batch"]
         parent = start["parent"]
         through = tainted.get(parent["digest"], "") if parent else ""
         spans, exact = _consumed(entries)
-        positions = places.positions(record, version, identity, spans)
+        place = places.of(record, start, spans)
+        positions = place.positions
         made = [entry for entry in entries if entry["kind"] == "checkpoint"]
-        after = [entry for entry in made if through or _any_within(positions, entry["spans"])]
+        after = [entry for entry in made if through or place.unknown or _any_within(positions, entry["spans"])]
         tainted |= {entry["digest"]: run for entry in after}
-        if not positions and not through:
+        if not positions and not through and not place.unknown:
             return None
         return Seen(
             record=record,
             run=run,
-            table=version["table"],
-            commit=version["commit"],
+            table=place.table or version["table"],
+            commit=place.commit or version["commit"],
             positions=tuple(positions),
             steps=tuple(sorted({position // batch for position in positions})),
-            exact=exact,
+            exact=exact and not place.unknown,
             checkpoints=tuple(entry["position"] for entry in after),
             through=through,
+            unknown=place.unknown,
         )
 
 
@@ -145,44 +158,56 @@ def _any_within(positions: Sequence[int], spans: Sequence[Sequence[int]]) -> boo
     return any(bisect_left(positions, low) < bisect_left(positions, high) for low, high in spans)
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a run received a record: positions, ascending; the table that it stands in, or why nobody can say."""
+
+    positions: Sequence[int] = ()
+    table: str = ""
+    commit: str = ""
+    unknown: str = ""
+
+
 class _Places:
-    """Where records stand in the tables that runs streamed."""
+    """Where records stand in the streams of runs."""
 
     def __init__(self, repo: Repository) -> None:
-        self._repo = repo
         self.url = repo.url
-        self._versions: dict[tuple[str, str], Version | None] = {}
+        self._replays = Replays(repo)
 
-    def positions(
-        self, record: str, named: dict[str, Any], identity: dict[str, Any], spans: Sequence[tuple[int, int]]
-    ) -> list[int]:
-        """Return the positions within spans at which a stream delivers tokens of a record, ascending."""
-        version = self._version(str(named["table"]), str(named["commit"]))
-        if version is None:
-            return []
+    def of(self, record: str, start: Mapping[str, Any], spans: Sequence[tuple[int, int]]) -> _Place:
+        """Return where a run received a record, given its first entry and the spans it received."""
         # A record that was forgotten stands there under another name.
-        rows = [row for name in {record, forgotten_id(record)} for row in rows_of_record(version, name)]
-        recipe = identity["recipe"]
-        packing = Concat(version.tokens, recipe["sequence_length"])
-        order = SourceOrder(
-            packing.samples, identity["seed"], version.table, block_size=recipe["block_size"], window=recipe["window"]
-        )
-        read = [packing.samples_with(first, stop) for first, stop in tokens_of_rows(version, rows)]
-        samples = np.unique(np.concatenate([np.zeros(0, np.int64), *read]))
-        found: list[int] = []
-        for low, high in spans:
-            if not 0 <= high - low < _MOST_EPOCHS * packing.samples:
-                raise CorruptError(f"{self.url}: a run claims to have received the positions {low} to {high}")
-            epochs = np.arange(low // packing.samples, (max(high, low + 1) - 1) // packing.samples + 1)
-            at = order.positions_of(np.tile(samples, len(epochs)), np.repeat(epochs, len(samples)))
-            found += at[(at >= low) & (at < high)].tolist()
-        return sorted(set(found))
+        names = [record, forgotten_id(record)]
+        try:
+            stream = self._replays.stream(start)
+        except (CorruptError, NewerFormatError):
+            raise
+        except PyfactoryError as error:
+            return self._unknown(names, start, error)
+        seen = [one for low, high in spans for one in self._within(stream, names, low, high)]
+        seen = [one for one in seen if len(one.positions)]
+        if not seen:
+            return _Place()
+        version = min(seen, key=lambda one: int(one.positions[0])).feed.version
+        positions = np.unique(np.concatenate([one.positions for one in seen]))
+        return _Place(positions.tolist(), version.table, version.commit)
 
-    def _version(self, table: str, commit: str) -> Version | None:
-        """Return the table at a commit, None if it is not here."""
-        name = table, commit
-        if name not in self._versions:
-            self._versions[name] = None
-            with suppress(NotFoundError, InvalidInputError):
-                self._versions[name] = self._repo.version(table, parse_digest(commit))
-        return self._versions[name]
+    def _within(self, stream: Stream, names: Sequence[str], low: int, high: int) -> list[Delivered]:
+        try:
+            if not 0 <= low <= high <= END:
+                raise InvalidInputError("there are no such positions")
+            return seen_between(stream, names, low, high)
+        except InvalidInputError as error:  # also for more work than any run makes
+            raise CorruptError(
+                f"{self.url}: a run claims to have received the positions {low} to {high}: {error.message}"
+            ) from error
+
+    def _unknown(self, names: Sequence[str], start: Mapping[str, Any], error: PyfactoryError) -> _Place:
+        """Return what can be said of a stream that cannot be opened: whether a table of it has the record."""
+        for named in versions_of_run(start):
+            with suppress(NotFoundError, InvalidInputError, UnavailableError, ReadOnlyError):
+                version = self._replays.version(named)
+                if any(rows_of_record(version, name) for name in names):
+                    return _Place((), named.table, named.commit, f"its stream cannot be opened: {error.message}")
+        return _Place()

@@ -86,7 +86,9 @@ def _show(report: ForgetReport, repo: str, dry_run: bool) -> None:
 
 
 def _saw(seen: Seen) -> str:
-    if not seen.positions:
+    if seen.unknown:
+        text = f"may have seen {escape(seen.record)}: {escape(seen.unknown)}"
+    elif not seen.positions:
         text = f"continued run {escape(seen.through)}, which saw {escape(seen.record)}"
     else:
         steps = ", ".join(map(amount, seen.steps[:_SHOWN])) + (", …" if len(seen.steps) > _SHOWN else "")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.markup import escape
 
-from pyfactory.audit import Consumed, Trace
+from pyfactory.audit import Consumed, Trace, TracedSource
 from pyfactory.cli.output import amount, counted, line
 
 __all__ = ["show_trace"]
@@ -14,19 +16,38 @@ _FILES_SHOWN = 5
 
 def show_trace(found: Trace) -> None:
     """Print which data trained a checkpoint."""
-    tags = f" (tag {escape(', '.join(found.tags))})" if found.tags else ""
-    tokens, samples = counted(found.tokens, "token"), counted(found.samples, "sample")
+    tokens, samples = _tokens(found.tokens), counted(found.samples, "sample")
     line(f"this checkpoint saw [bold]{tokens}[/] in {samples} of")
-    line(f"  {escape(found.table)}@{escape(found.asked)} = commit [yellow]{found.commit}[/]{tags}")
-    line(f"  version {found.version}, in {escape(found.repository)}")
-    recipe = ", ".join(f"{name} {value}" for name, value in found.recipe.items())
-    line(f"  seed {found.seed}, {escape(recipe)}")
+    for source in found.sources:
+        _show_source(source, several=len(found.sources) > 1)
+    line(f"  seed {found.seed}, {_recipe(found.recipe)}")
+    for phase in found.phases:
+        names = ", ".join(source["name"] for source in phase["sources"])
+        line(f"  from position {amount(phase['at'])} on: {escape(names)}; {_recipe(phase['recipe'])}")
     for span in found.seen:
         line(f"  positions {_positions(span)} by run {span.run} on {counted(span.world_size, 'rank')}")
     for span in found.abandoned:
         line(f"  [dim]abandoned: at most {_positions(span)}, handed out by run {span.run}[/]")
         line("  [dim]           after the checkpoint that training went on from; no model saw them[/]")
     _show_origin(found)
+
+
+def _show_source(source: TracedSource, *, several: bool) -> None:
+    tags = f" (tag {escape(', '.join(source.tags))})" if source.tags else ""
+    table = f"{escape(source.table)}@{escape(source.asked)}"
+    if several:
+        samples = "" if source.samples is None else f" in {counted(source.samples, 'sample')}"
+        line(f"  source [bold]{escape(source.name)}[/]: {_tokens(source.tokens)}{samples} of")
+    line(f"  {table} = commit [yellow]{source.commit}[/]{tags}")
+    line(f"  version {source.version}, in {escape(source.repository)}")
+
+
+def _tokens(tokens: int | None) -> str:
+    return "an unknown number of tokens" if tokens is None else counted(tokens, "token")
+
+
+def _recipe(recipe: dict[str, Any]) -> str:
+    return escape(", ".join(f"{name} {value}" for name, value in recipe.items()))
 
 
 def _show_origin(found: Trace) -> None:

@@ -8,7 +8,7 @@ from pyfactory.factory.forgetting import forget_records
 from pyfactory.factory.importing import ImportReport, import_files
 from pyfactory.factory.importing_datasets import import_dataset
 from pyfactory.factory.importing_tokens import TokensReport, import_tokens
-from pyfactory.factory.loading import open_loader
+from pyfactory.factory.loading import open_loader, open_stream
 from pyfactory.factory.packing import PackReport, pack
 from pyfactory.factory.querying import query
 from pyfactory.factory.taking import TakeReport, take_tables
@@ -27,6 +27,7 @@ __all__ = [
     "import_files",
     "import_tokens",
     "open_loader",
+    "open_stream",
     "pack",
     "query",
     "take_tables",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyfactory.config import PhaseEntry, SourceEntry, Training, load_recipe, load_with_lines, located
 from pyfactory.errors import InvalidInputError, NotFoundError
@@ -37,7 +37,12 @@ def open_stream(training: str | Path, *, require: str = "") -> Stream:
 
 
 def open_loader(
-    training: str | Path, *, rank: int | None = None, world_size: int | None = None, require: str = ""
+    training: str | Path,
+    *,
+    rank: int | None = None,
+    world_size: int | None = None,
+    require: str = "",
+    **place: Any,
 ) -> DataLoader:
     """Return the loader that a training file describes; see configs/training.yaml.
 
@@ -46,6 +51,8 @@ def open_loader(
         rank: This process; see `DataLoader`.
         world_size: Number of processes.
         require: What the data must be, such as "signed,gated"; see `Stream`.
+        **place: Where this process stands besides: `mesh`, `dp_dims`, `cp_dim`, `cp_rank`, `cp_size` and `cp_layout` of
+            `DataLoader`.
 
     Raises:
         InvalidInputError: The file is not valid, or names a branch, which moves.
@@ -65,6 +72,7 @@ def open_loader(
         num_workers=config.num_workers,
         prefetch_factor=config.prefetch_factor,
         fields=config.fields,
+        **place,
     )
 
 

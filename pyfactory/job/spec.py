@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeGuard, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -257,11 +257,16 @@ def _located(document: Document, where: Where, model: type[BaseModel], error: Er
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> Mapping[str, object]:
     """Return the keys that a nested section may have."""
     for key in location:
-        nested = model.model_fields[str(key)].annotation
-        if not (isinstance(nested, type) and issubclass(nested, BaseModel)):
+        annotation = model.model_fields[str(key)].annotation
+        nested = next((each for each in (annotation, *get_args(annotation)) if _is_model(each)), None)
+        if nested is None:
             break
         model = nested
     return model.model_fields
+
+
+def _is_model(annotation: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _name(where: Where) -> str:

@@ -144,7 +144,7 @@ def batch_of(
     rows = []
     for pieces in samples:
         places = [first + i for first, count in pieces for i in range(count)]
-        begins = [place in starts for place in places]
+        begins = [place in starts or (j > 0 and place != places[j - 1] + 1) for j, place in enumerate(places)]
         rows.append(_row([int(tokens[place]) for place in places], begins, length, across, fill, template))
     kinds = {"input_ids": np.int64, "targets": np.int64, "position_ids": np.int64, "doc_ids": np.int32}
     arrays = {name: np.array([row[name] for row in rows], kind) for name, kind in kinds.items()}

@@ -17,8 +17,6 @@ __all__ = ["SourceOrder"]
 
 Int64s = NDArray[np.int64]
 
-_END = 2**62  # one past the last index
-
 
 class SourceOrder:
     """The endless sequence of a source's samples: epoch after epoch, each in an order of its own.
@@ -50,10 +48,11 @@ class SourceOrder:
         Raises:
             InvalidInputError: An index is not in [0, 2^62).
         """
-        if indexes.size and not (indexes.min() >= 0 and indexes.max() < _END):
+        try:
+            return self.native.samples_at(indexes)
+        except IndexError:
             outside = indexes.min() if indexes.min() < 0 else indexes.max()
-            raise InvalidInputError(f"there is no position {outside}", hint="positions are 0 to 2^62 - 1")
-        return self.native.samples_at(indexes)
+            raise InvalidInputError(f"there is no position {outside}", hint="positions are 0 to 2^62 - 1") from None
 
     def positions_of(self, samples: Int64s, epochs: Int64s) -> Int64s:
         """Return the index of each sample in its epoch: the inverse of `samples_at`. O(1) each.
@@ -61,8 +60,9 @@ class SourceOrder:
         Raises:
             InvalidInputError: A sample or epoch is out of range.
         """
-        if samples.size and not (samples.min() >= 0 and samples.max() < self.samples):
-            raise InvalidInputError(f"samples are numbered from 0 to {self.samples - 1}")
-        if epochs.size and not 0 <= epochs.min() <= epochs.max() < _END // self.samples + 1:
-            raise InvalidInputError("an epoch is negative or too large")
-        return self.native.positions_of(samples, epochs)
+        try:
+            return self.native.positions_of(samples, epochs)
+        except IndexError:
+            if samples.min() < 0 or samples.max() >= self.samples:
+                raise InvalidInputError(f"samples are numbered from 0 to {self.samples - 1}") from None
+            raise InvalidInputError("an epoch is negative or too large") from None

@@ -268,7 +268,7 @@ def _of_meaning(rows: RowChanges, base: TableState, ours: TableState, theirs: Ta
 def _changed(base: TableState, state: TableState, beside: TableState) -> list[str]:
     """Return the artifacts and attributes of the base that a state has otherwise and another one still has."""
     facts: list[tuple[str, Mapping[str, object], Mapping[str, object], Mapping[str, object]]] = [
-        ("artifact", other_artifacts(base.artifacts), state.artifacts, beside.artifacts),
+        ("artifact", base.artifacts, state.artifacts, beside.artifacts),
         ("attribute", base.attributes, state.attributes, beside.attributes),
     ]
     return [

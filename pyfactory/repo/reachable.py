@@ -33,17 +33,7 @@ from pyfactory.shard.packing_format import decode_index, packing_artifacts
 from pyfactory.store.base import Store
 from pyfactory.store.content import Objects
 
-__all__ = [
-    "GC",
-    "KINDS",
-    "REDACTION",
-    "Overlaid",
-    "Reachable",
-    "commits_of_run",
-    "digests_in",
-    "overlaid",
-    "run_starts",
-]
+__all__ = ["GC", "KINDS", "REDACTION", "Overlaid", "Reachable", "digests_in", "overlaid"]
 
 GC = "gc/"
 """What the full names of a sweep's own refs start with."""

@@ -149,6 +149,9 @@ def write_key_index(
     with ExitStack() as stack:
         spills = [stack.enter_context(tempfile.TemporaryFile(dir=scratch)) for _ in range(1 << bits)]
         _spill(spills, sides)
+        held = sum(spill.tell() for spill in spills) // _ENTRY.itemsize
+        if held != rows:  # before anything is made as large as is claimed
+            raise CorruptError(f"the sides of a table hold {held} rows, and its manifest says {rows}")
         done = 0
         for number, spill in enumerate(spills):
             spill.seek(0)
@@ -157,8 +160,6 @@ def write_key_index(
                 file, name, shape, (number << (shape.bits - bits), 1 << (shape.bits - bits)), done, entries
             )
             done += len(entries)
-    if done != rows:
-        raise CorruptError(f"the sides of a table hold {done} rows, and its manifest says {rows}")
     file.seek(shape.entries - _FENCE.itemsize)
     file.write(np.array([(rows, bytes(_CHECK_BYTES))], _FENCE).tobytes())
     return name

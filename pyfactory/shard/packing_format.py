@@ -229,7 +229,10 @@ def _check_index(index: PackingIndex, totals: Value, what: str) -> None:
         few = entry.split <= entry.documents <= min(entry.rows, entry.tokens) and entry.samples <= entry.tokens
         if not (whole and told and few):
             raise CorruptError(f"{what}: the counts of range {number} contradict one another")
-    if totals != {name: index.total(name) for name in _COUNTS} or index.total("tokens") > _MOST_TOKENS:
+    same = totals == {name: index.total(name) for name in _COUNTS} and all(
+        type(each) is int for each in totals.values()
+    )
+    if not same or index.total("tokens") > _MOST_TOKENS:
         raise CorruptError(f"{what}: its totals are not those of its ranges")
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -181,19 +181,27 @@ class PackingTable:
     def pieces(self, samples: Int64s) -> tuple[Int64s, Int64s, Int64s]:
         """Return the pieces of samples; see `order.packing.Geometry.pieces`. O(samples + ranges they are in)."""
         number = np.searchsorted(self._samples, samples, side="right") - 1
-        groups = [(group, k, *self._places(k, samples[group])) for k, group in _groups(number)]
-        counts = np.zeros(len(samples), np.int64)
-        for group, _, _, count in groups:
-            counts[group] = count
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        first, length = np.empty(offsets[-1], np.int64), np.empty(offsets[-1], np.int64)
-        for group, k, low, count in groups:
-            packed = self._range(k).packed
-            inner = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-            source, target = np.repeat(low, count) + inner, np.repeat(offsets[group], count) + inner
-            first[target] = packed.first[source] + self._tokens[k]
-            length[target] = packed.count[source]
-        return first, length, offsets
+        order = np.argsort(number, kind="stable")  # range by range, so that each is looked into once
+        inner = samples[order] - self._samples[number[order]]
+        runs = [(self._range(k).packed, at) for k, at in _runs(number[order])]
+        low, count = np.empty_like(inner), np.empty_like(inner)
+        for packed, at in runs:
+            low[at] = packed.offsets[inner[at]]
+            count[at] = packed.offsets[inner[at] + 1]
+        count -= low
+        starts = _starts(count)  # where the pieces of each sample go, range by range
+        source = _spread(low - starts[:-1], count)
+        first, length = np.empty_like(source), np.empty_like(source)
+        for packed, at in runs:
+            here = slice(starts[at.start], starts[at.stop])
+            first[here] = packed.first[source[here]]
+            length[here] = packed.count[source[here]]
+        first += np.repeat(self._tokens[number[order]], count)
+        counts = np.empty_like(count)
+        counts[order] = count
+        offsets = _starts(counts)
+        asked = _spread(offsets[order] - starts[:-1], count)  # and where in the order that was asked for
+        return _placed(first, asked), _placed(length, asked), offsets
 
     def samples_with(self, first: int, stop: int) -> Int64s:
         """Return the samples that read some of the tokens [first, stop); see `order.packing.Geometry.samples_with`."""
@@ -211,18 +219,12 @@ class PackingTable:
         """Return the samples that begin at tokens; see `order.packing.Geometry.sample_at`."""
         found = np.full(len(first_tokens), -1, np.int64)
         number = np.searchsorted(self._tokens, first_tokens, side="right") - 1
-        for k, group in _groups(number):
+        order = np.argsort(number, kind="stable")
+        for k, at in _runs(number[order]):
             if 0 <= k < len(self._index.ranges):
-                inner = self._range(k).sample_at(first_tokens[group] - self._tokens[k])
-                found[group] = np.where(inner >= 0, inner + self._samples[k], -1)
+                inner = self._range(k).sample_at(first_tokens[order[at]] - self._tokens[k])
+                found[order[at]] = np.where(inner >= 0, inner + self._samples[k], -1)
         return found
-
-    def _places(self, k: int, samples: Int64s) -> tuple[Int64s, Int64s]:
-        """Return the first piece in range k of each sample, and how many it has."""
-        offsets = self._range(k).packed.offsets
-        inner = samples - self._samples[k]
-        low = offsets[inner]
-        return low, offsets[inner + 1] - low
 
     def _range(self, k: int) -> _Opened:
         with self._lock:
@@ -262,13 +264,26 @@ class _Opened:
         return np.where(heads[at] == tokens, order[at], -1)
 
 
-def _starts(counts: list[int]) -> Int64s:
-    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+def _starts(counts: Int64s | list[int]) -> Int64s:
+    starts = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=starts[1:])
+    return starts
 
 
-def _groups(numbers: Int64s) -> Iterator[tuple[int, Int64s]]:
-    """Yield (number, int64[k] where it stands) for each number there is."""
-    if len(numbers):
-        order = np.argsort(numbers, kind="stable")
-        for group in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
-            yield int(numbers[group[0]]), group
+def _runs(numbers: Int64s) -> list[tuple[int, slice]]:
+    """Return (number, where it stands) for each number of an ascending list."""
+    cuts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
+    return [(int(numbers[start]), slice(start, stop)) for start, stop in pairwise(cuts) if start < stop]
+
+
+def _spread(shifts: Int64s, counts: Int64s) -> Int64s:
+    """Return 0, 1, 2, ... with each shift added to as many of them as its count says."""
+    shifted = np.repeat(shifts, counts)
+    shifted += np.arange(len(shifted))
+    return shifted
+
+
+def _placed(values: Int64s, places: Int64s) -> Int64s:
+    placed = np.empty_like(values)
+    placed[places] = values
+    return placed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +80,8 @@ def changed_phase(asked: Sequence[AskedPhase], plan: Plan, at: int, change: Chan
         sources = tuple(_continued(source, now) for source in sources)
     sources = _moved(sources, _new_versions(sources, change))
     if change.weights is not None:
-        sources = _weighted(sources, change.weights)
+        ended = {source.name for phase in asked for source in phase.sources} - {source.name for source in sources}
+        sources = _weighted(sources, change.weights, ended)
     if change.unseen_only:
         sources = _unseen(sources, now)
     recipe = _recipe(asked[-1].recipe, change.recipe)
@@ -137,7 +138,11 @@ def _moved(sources: Sequence[AskedSource], versions: Mapping[str, Version]) -> t
     )
 
 
-def _weighted(sources: Sequence[AskedSource], weights: Mapping[str, Weight]) -> tuple[AskedSource, ...]:
+def _weighted(
+    sources: Sequence[AskedSource], weights: Mapping[str, Weight], ended: Set[str]
+) -> tuple[AskedSource, ...]:
+    # Who writes a curriculum does not know when a source with a cap will have ended: its weight then says nothing.
+    weights = {name: weight for name, weight in weights.items() if name not in ended}
     for name in weights:
         _check_known(name, sources)
     left = [source.name for source in sources if source.name not in weights]

@@ -21,6 +21,7 @@ from pyfactory.stream.dropped import Dropped, why_dropped
 if TYPE_CHECKING:
     from pyfactory.stream.feed import Feed
     from pyfactory.stream.stream import Stream
+    from pyfactory.stream.unseen import TokenRuns
 
 __all__ = ["Finding", "Found", "Seen", "find", "seen_between"]
 
@@ -33,7 +34,7 @@ _MOST_JOBS = 64  # that drop the twins of twins
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A position at which a stream delivers tokens of a record, as input or as target.
+    """A position at which a stream delivers tokens of a record, as input or as target: its sample reads one of them.
 
     Attributes:
         position: The position.
@@ -156,10 +157,21 @@ def _seen(
         if name not in tokens:
             rows = [row for record in record_ids for row in rows_of_record(version, record, progress)]
             tokens[name] = tokens_of_rows(version, rows)
-        samples = [feed.geometry.samples_with(first, last) for first, last in tokens[name]]
+        delivered = _not_removed(stream.tables[feed.table].removed, tokens[name])
+        samples = [feed.geometry.samples_with(first, last) for first, last in delivered]
         if samples:
             found.append(_delivered(stream, feed, np.unique(np.concatenate(samples)), epochs, start, stop))
     return found if any(tokens.values()) else None
+
+
+def _not_removed(removed: TokenRuns | None, records: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the records, (first token, one past the last), that are not masked since a newer version lacks them."""
+    if removed is None:
+        return records
+    stops = removed.firsts + removed.lengths
+    runs = np.searchsorted(stops, [first for first, _ in records], side="right").tolist()
+    starts = [*removed.firsts.tolist(), _END]
+    return [record for record, run in zip(records, runs, strict=True) if record[0] < starts[run]]
 
 
 def _delivered(stream: Stream, feed: Feed, samples: Int64s, epochs: range | None, start: int, stop: int | None) -> Seen:

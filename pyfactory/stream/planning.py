@@ -182,7 +182,8 @@ class _Planner:
 
     def _unseen(self, recipe: Recipe, asked: AskedSource, old: Version) -> UnseenLeaf:
         new = asked.source.version
-        reached, key = self._reached.get(asked.name), ("unseen", old.digest, new.digest, recipe.to_value())
+        shape = recipe.packing, recipe.sequence_length, recipe.block_size, recipe.window
+        reached, key = self._reached.get(asked.name), ("unseen", old.digest, new.digest, *shape)
         if reached is None:
             raise InvalidInputError("nothing of it has come yet", hint="leave out unseen_only")
         if reached.leaf is not None:
@@ -238,7 +239,8 @@ class _Planner:
         if key not in self._cuts:
             self._cuts[key] = open_geometry(version, recipe)
         geometry, packing = self._cuts[key]
-        return (*key[1:], packing, recipe.block_size, recipe.window), geometry
+        # Other artifacts of the same rows change nothing.
+        return (version.state.manifest, *key[2:], packing, recipe.block_size, recipe.window), geometry
 
     def _feed(
         self,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 from pyfactory.core.rng import SPEC_VERSION
@@ -15,6 +16,7 @@ from pyfactory.stream.asking import AskedPhase, AskedSource
 from pyfactory.stream.feed import open_geometry
 from pyfactory.stream.identity import differences
 from pyfactory.stream.mixture import Source
+from pyfactory.stream.phase import END
 from pyfactory.stream.stream import Stream
 
 __all__ = ["digests_named", "open_identity"]
@@ -56,6 +58,7 @@ def open_identity(identity: Mapping[str, Any], versions: Mapping[str, Version]) 
     try:
         with sound(_WHAT):
             asked = tuple(_phase(value, versions) for value in _phases(identity))
+            _check_ascending([phase.at for phase in asked])
             stream = Stream.of_phases(asked, identity["seed"])
     except InvalidInputError as error:
         raise CorruptError(f"{_WHAT} is of no stream: {error.message}") from error
@@ -92,6 +95,12 @@ def _whole(number: Any) -> int:
     if type(number) is not int or number < 0:
         raise InvalidInputError(f"{number!r} is no position, cap or weight")
     return number
+
+
+def _check_ascending(starts: Sequence[int]) -> None:
+    for before, after in pairwise([*starts, END]):
+        if before >= after:
+            raise InvalidInputError(f"a phase begins at {before}, and the next one or the end is at {after}")
 
 
 def _check_same(identity: Mapping[str, Any], stream: Stream) -> None:

@@ -123,12 +123,14 @@ class Stream:
 
         Args:
             at: The first position of the new phase, not before the last one that begins.
-            weights: New weights by name, of all sources that are to go on; "0" leaves one out.
+            weights: New weights by name, of all sources that are to go on; "0" leaves one out. Those of sources that
+                have ended say nothing.
             version: The new version of the only source.
             versions: New versions by name of source.
             mixture: Other sources altogether; those of a name that there was go on.
             unseen_only: Deliver of the new versions first what is left of the old epoch and what was added, without
-                repeats; what was removed is masked. Then a new epoch of the whole new version begins.
+                repeats; what was removed is masked. Then a new epoch of the whole new version begins. A record has changed
+                if its number of tokens has.
             **recipe: What changes of `sequence_length`, `block_size`, `window`, `packing`, `across_documents`, `fill`
                 and `response_template`.
 

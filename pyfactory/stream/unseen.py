@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pyfactory.core.digest import NO_DIGEST
 from pyfactory.errors import InvalidInputError
 from pyfactory.repo.version import Version
 from pyfactory.shard.diff import diff_manifests
@@ -131,6 +132,11 @@ def _joined(spans: Sequence[tuple[int, int]], documents: int) -> TokenRuns:
 def _documents(version: Version, part: Part) -> Iterator[_Document]:
     objects = version.repository.objects
     what = f"shard {part.shard} of table {version.table!r}"
+    if part.side == NO_DIGEST:
+        raise InvalidInputError(
+            f"{what} has no record ids, so nobody can say which of its documents are new",
+            hint="move to the new version without unseen_only: a new epoch begins",
+        )
     _, bounds = token_buffers(open_shard(objects.map(part.shard), what))
     ids = open_side(objects.map(part.side), f"the side of {what}").ids
     for record, tokens in zip(ids.to_pylist(), np.diff(bounds).tolist(), strict=True):

@@ -51,7 +51,7 @@ with pf.Run(repo, loader) as run:
 """
     subprocess.run([sys.executable, "-c", script], check=True)
     found = told("trace", line / "a.pt")
-    assert found["tags"] == ["v1"]
+    assert [source["tags"] for source in found["sources"]] == [["v1"]]
     assert found["samples"] == 2
     assert [file["name"] for file in found["raw_files"]] == ["docs.jsonl"]
     assert [job["output"] for job in found["jobs"]] == ["corpus"]

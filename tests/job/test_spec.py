@@ -140,6 +140,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (HEAD + "steps: [dedup: {}]\nshards: {target_bytes: 0}\n", 4, ["0 is wrong", "greater than or equal to 1"]),
         (HEAD + "steps: [dedup: {}]\nshards: {target_bytes: 2TB}\n", 4, ["less than or equal to"]),
         (HEAD + "steps: [dedup: {}]\nshards: 64MB\n", 4, ["shards: '64MB' is wrong"]),
+        (HEAD + "steps: [dedup: {}]\npack: {sequence_length: 8}\n", 4, ["pack needs tokens", "tokenize"]),
+        (HEAD + "steps: [dedup: {}]\npack:\n  sequence_lenght: 8\n", 5, ["pack has no key", "'sequence_length'"]),
+        (HEAD + "steps: [dedup: {}]\npack: {packing: padded}\n", 4, ["pack lacks the key 'sequence_length'"]),
+        (HEAD + "steps: [dedup: {}]\npack: {sequence_length: 0}\n", 4, ["0 is wrong"]),
+        (HEAD + "steps: [dedup: {}]\npack:\n  sequence_length: 8\n  packing: concat\n", 6, ["'concat'", "'padded'"]),
         (HEAD + "input: raw\nsteps: [dedup: {}]\n", 3, ["'input' occurs twice, first on line 1"]),
     ],
 )

@@ -305,7 +305,7 @@ def test_results_that_wait_for_the_loop_are_counted():
     stream = a_stream()
     with DataLoader(stream, batch_size=4, num_workers=1, prefetch_factor=2) as loader:
         for batch in loader:
-            stream.digest(0, 400)  # work that takes longer than a batch
+            stream.digest(0, 20_000)  # work that takes longer than a batch
             del batch
         stats = loader.stats()
     assert stats["stages"]["fill"]["blocked"] > stats["stall_seconds"]

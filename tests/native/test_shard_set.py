@@ -94,8 +94,8 @@ def empty(names: set[str], samples: int, length: int) -> dict[str, np.ndarray]:
 def test_fill_is_the_reference(drawn: st.DataObject, table: Table, fields: set[str]) -> None:
     """Any samples of any pieces, any cut into shards, any recipe, any choice of outputs.
 
-    Catches signed widening, a document start on a shard's first token that is overlooked, a piece that begins inside a
-    document taken for a new one, the target behind a sample's end that is not ignored, targets shifted at the seam
+    Catches signed widening, a document start on a shard's first token that is overlooked, a piece that does not
+    follow the one before it taken for more of its document, the target behind a sample's end that is not ignored, targets shifted at the seam
     between pieces, padding with a target, and outputs that depend on one another.
     """
     length = drawn.draw(st.integers(1, 90))
@@ -299,11 +299,11 @@ def test_padding_by_hand() -> None:
     """Mutants: padding has a target; it is of the document before it; its positions go on; it has no bound."""
     found = filled([[(0, 3), (8, 2)], [(3, 1)]], 7, fill=99)
     assert found["input_ids"] == [[10, 11, 12, 18, 19, 99, 99], [13, *[99] * 6]]
-    # The piece (8, 2) begins inside a document, so it is none of its own.
-    assert found["targets"] == [[11, 12, 18, 19, IGNORE, IGNORE, IGNORE], [IGNORE] * 7]
-    assert found["position_ids"] == [[0, 1, 2, 3, 4, 0, 1], [0, 0, 1, 2, 3, 4, 5]]
-    assert found["doc_ids"] == [[0, 0, 0, 0, 0, 1, 1], [0, *[1] * 6]]
-    assert found["cu_seqlens"] == [0, 5, 7, 8, 14]
+    # The piece (8, 2) is the rest of a document that was cut: one of its own, not more of what stands before it.
+    assert found["targets"] == [[11, 12, IGNORE, 19, IGNORE, IGNORE, IGNORE], [IGNORE] * 7]
+    assert found["position_ids"] == [[0, 1, 2, 0, 1, 0, 1], [0, 0, 1, 2, 3, 4, 5]]
+    assert found["doc_ids"] == [[0, 0, 0, 1, 1, 2, 2], [0, *[1] * 6]]
+    assert found["cu_seqlens"] == [0, 3, 5, 7, 8, 14]
     assert found["longest"] == [6]  # padding is a document of its own
 
 

@@ -49,6 +49,7 @@ def test_equals_the_listing(n: int, block: int, window: int, seed: int, epoch: i
 @example(n=2_999, block=64, window=4, seed=2, epoch=2)  # windows of several chunks
 @example(n=2_600, block=4, window=600, seed=3, epoch=3)  # more slots than a chunk has positions
 @example(n=2_560, block=64, window=8, seed=4, epoch=4)  # nothing is short
+@example(n=1, block=1, window=1, seed=5, epoch=5)
 def test_many_at_a_time_equal_the_listing(n: int, block: int, window: int, seed: int, epoch: int) -> None:
     """Over two epochs, ascending, descending and in leaps: catches a window or a table of blocks that is kept too long,
     and a value whose cycle walk ends too early."""
@@ -58,7 +59,8 @@ def test_many_at_a_time_equal_the_listing(n: int, block: int, window: int, seed:
     listed = np.array([ref.epoch_of(epoch + i, n, effective, window, *keys) for i in range(2)]).reshape(-1)
     rng, ascending = np.random.default_rng(seed), np.arange(2 * n)
     leaps = np.concatenate([np.arange(a, min(a + 40, 2 * n)) for a in rng.integers(0, 2 * n, 30)])
-    for asked in (ascending, ascending[::-1], rng.permutation(2 * n), leaps, ascending[n // 2 : n // 2 + 5]):
+    few = ascending[max(n - 2, 0) : n + 1]
+    for asked in (ascending, ascending[::-1], rng.permutation(2 * n), leaps, few, ascending[n // 2 : n // 2 + 5]):
         samples = order.samples_at(asked + epoch * n)
         assert (samples == listed[asked]).all()
         assert (order.positions_of(samples, epoch + asked // n) == asked + epoch * n).all()

@@ -1,4 +1,4 @@
-"""Sections 3 to 5 of docs/stream-spec.md: keys, the bijection, the order of an epoch; and the two ways of sections 6, 7."""
+"""Sections 3 to 6 of docs/stream-spec.md: keys, the bijection, the order of an epoch, the tree of a mixture."""
 
 from __future__ import annotations
 
@@ -118,7 +118,9 @@ class Order:
 def whole(weights: list[str]) -> list[int]:
     """Section 6: decimals as whole weights without a common divisor; a weight 0 stays 0 here."""
     exact = [Fraction(weight) for weight in weights]
-    scale = lcm(*(weight.denominator for weight in exact))  # the power of ten differs by a factor that the divisor takes
+    scale = lcm(
+        *(weight.denominator for weight in exact)
+    )  # the power of ten differs by a factor that the divisor takes
     numbers = [int(weight * scale) for weight in exact]
     return [number // gcd(*numbers) for number in numbers]
 

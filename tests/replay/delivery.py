@@ -26,7 +26,7 @@ def deliver(
     template: list[int] | None = None,
     masked: list[bool] | None = None,
 ) -> dict[str, list[int]]:
-    """Sections 9 and 12: the row of a sample of tokens t; begins[j]: t[j] is the first of a document; masked[j]: is masked."""
+    """Sections 9 and 12: the row of a sample of tokens t; t[j] is the first of a document if begins[j]."""
     m, hidden = len(t), masked or [False] * len(t)
     k = min(m, length)
     first = [j for j in range(m) if j == 0 or (begins[j] and not across)]  # of what is seen together
@@ -66,7 +66,7 @@ def canonical(value: Any) -> bytes:
 
 
 def identity(seed: int, phases: list[dict[str, Any]]) -> dict[str, Any]:
-    """Section 11, of phases {at, recipe, sources: [{name, version, weight: whole, cap, packing, unseen_since}]}, in order."""
+    """Section 11, of phases {at, recipe, sources: [{name, version, weight (whole), cap, packing, unseen_since}]}."""
     said = [{"recipe": recipe_value(p["recipe"]), "sources": sources_value(p)} for p in phases]
     then = [{"at": p["at"], **value} for p, value in zip(phases[1:], said[1:], strict=True)]
     return {"spec": 1, "seed": seed, **said[0], **({"then": then} if then else {})}
@@ -119,7 +119,7 @@ def compress(chain: tuple[int, ...], words: tuple[int, ...], counter: int, size:
 
 
 def blake3(content: bytes) -> str:
-    """BLAKE3-256 in lower-case hexadecimal (O'Connor, Aumasson, Neves, Wilcox-O'Hearn, 2020); slow: for small things."""
+    """BLAKE3-256 in lower-case hexadecimal (O'Connor, Aumasson, Neves, Wilcox-O'Hearn, 2020); for small things."""
 
     def tree(start: int, stop: int, root: int) -> tuple[int, ...]:
         if stop - start > 1024:

@@ -64,7 +64,11 @@ def phase(at: int, *sources: str, length: int = 8, block: int = 1, window: int =
 VERSIONS = {
     "a": version(range(30)),
     "b": version(range(55)),
-    "c": [*version(range(60, 70), range(3, 12)), *version(range(12, 16), more=2), *version(range(18, 30), range(40, 48))],
+    "c": [
+        *version(range(60, 70), range(3, 12)),
+        *version(range(12, 16), more=2),
+        *version(range(18, 30), range(40, 48)),
+    ],
     "d": version(range(100, 117)),
     "e": version(range(26)),
 }
@@ -72,13 +76,27 @@ MIXED = ("web a 0.7", "code d 0.3")
 
 CHAINS: dict[str, list[dict[str, Any]]] = {
     "one source": [phase(0, "a a 1", block=4, window=2)],
-    "weights change": [phase(0, *MIXED), phase(33, "web a 0.25", "code d 0.75"), phase(34, *MIXED), phase(90, "code d 1")],
-    "a source leaves and returns": [phase(0, *MIXED), phase(17, "web a 1"), phase(61, *MIXED), phase(70, "new e 1", *MIXED)],
+    "weights change": [
+        phase(0, *MIXED),
+        phase(33, "web a 0.25", "code d 0.75"),
+        phase(34, *MIXED),
+        phase(90, "code d 1"),
+    ],
+    "a source leaves and returns": [
+        phase(0, *MIXED),
+        phase(17, "web a 1"),
+        phase(61, *MIXED),
+        phase(70, "new e 1", *MIXED),
+    ],
     "a weight of 0 leaves a source out": [phase(0, *MIXED), phase(9, "web a 1", "code b 0"), phase(40, *MIXED)],
     "another length": [phase(0, *MIXED), phase(25, *MIXED, length=5), phase(100, *MIXED, length=8)],
     "another length at the end of an epoch": [phase(0, "web a 1"), phase(44, "web a 1", length=16)],
     "another block and window": [phase(0, *MIXED, block=3, window=2), phase(50, *MIXED, block=3, window=4)],
-    "another version, then the first again": [phase(0, *MIXED), phase(30, "web b 0.7", "code d 0.3"), phase(60, *MIXED)],
+    "another version, then the first again": [
+        phase(0, *MIXED),
+        phase(30, "web b 0.7", "code d 0.3"),
+        phase(60, *MIXED),
+    ],
     "a version changes while it is away": [phase(0, *MIXED), phase(20, "code d 1"), phase(30, "web b 2", "code d 1")],
     "a cap": [phase(0, "web a 0.7 cap=20", "code d 0.3", "z e 2")],
     "caps end the stream": [phase(0, "web a 0.7 cap=20", "code d 0.3 cap=26")],
@@ -106,7 +124,11 @@ CHAINS: dict[str, list[dict[str, Any]]] = {
         phase(51, "code d 1"),
         phase(55, "web c 0.5 since=a", "code d 0.5 cap=30"),
     ],
-    "unseen is given up": [phase(0, *MIXED), phase(40, "web c 0.7 since=a", "code d 0.3"), phase(50, "web c 7", "code d 3")],
+    "unseen is given up": [
+        phase(0, *MIXED),
+        phase(40, "web c 0.7 since=a", "code d 0.3"),
+        phase(50, "web c 7", "code d 3"),
+    ],
     "two sources, both unseen, caps": [
         phase(0, "web a 0.7", "code d 0.3", "z e 0.1"),
         phase(40, "web c 0.7 since=a cap=44", "code a 0.3 since=d cap=30", "z e 0.1 cap=9"),

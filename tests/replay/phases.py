@@ -26,9 +26,7 @@ class Source:
 
     def runs_on(self, other: Source) -> bool:
         """Whether indexes go on where the other's ended."""
-        mine, others = (
-            (s.version, s.packing_table, s.geometry, s.unseen_since) for s in (self, other)
-        )
+        mine, others = ((s.version, s.packing_table, s.geometry, s.unseen_since) for s in (self, other))
         return mine == others
 
 
@@ -42,7 +40,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample of a source: `side` is "added" for one of the added samples, "old" for one of the old version, else ""."""
+    """A sample of a source: `side` is "added" or "old" where only what is unseen is delivered, else ""."""
 
     source: str
     version: str
@@ -80,7 +78,9 @@ class Leaf:
         side, i = two_way(number, self.tail, self.tail + self.source.added)
         if side == 0:
             index = self.x + i
-            return Sample(name, self.old.version, "old", index // self.old.samples, self.order(seed, "old").sample(index))
+            return Sample(
+                name, self.old.version, "old", index // self.old.samples, self.order(seed, "old").sample(index)
+            )
         k = self.order(seed, "added").sample(self.epoch * self.source.added + i)
         return Sample(name, version, "added", self.epoch, k)
 
@@ -130,7 +130,8 @@ class Phase:
         self.start, self.asked = start, asked
         weights = whole([leaf.source.weight for leaf in leaves])
         kept = sorted(
-            (pair for pair in zip(leaves, weights, strict=True) if pair[1]), key=lambda pair: pair[0].source.name.encode()
+            (pair for pair in zip(leaves, weights, strict=True) if pair[1]),
+            key=lambda pair: pair[0].source.name.encode(),
         )
         self.leaves, self.weights = [leaf for leaf, _ in kept], [weight for _, weight in kept]
 
@@ -162,7 +163,9 @@ class Chain:
             if number:
                 last |= {leaf.source.name: leaf for leaf in self.phases[-1].left(phase.at)} if self.end is None else {}
             self.end = None
-            self.phases.append(Phase(phase.at, number, [begin(s, last.get(s.name)) for s in phase.sources if whole_of(s)]))
+            self.phases.append(
+                Phase(phase.at, number, [begin(s, last.get(s.name)) for s in phase.sources if whole_of(s)])
+            )
             self.follow(last, asked[number + 1].at if number + 1 < len(asked) else None)
 
     def follow(self, last: dict[str, Leaf], stop: int | None) -> None:

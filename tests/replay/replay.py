@@ -1,15 +1,19 @@
-"""Replays a stream from a repository folder, written from docs/stream-spec.md and docs/format.md alone: no code of pyfactory.
+"""Replays a stream from a repository folder, written from docs/stream-spec.md and docs/format.md: no code of pyfactory.
 
     replay.py REPO TABLE REF --seed S --sequence-length L [--block-size B --window W] --start P --stop Q
-    replay.py --stream FILE --start P --stop Q [--digest | --identity | --phases]
+    replay.py --stream FILE --start P --stop Q [--phases] [--digest] [--identity]
     replay.py --vectors | --self-check
 
-The first form prints a line per position: position, sample, SHA-256 of the input ids as little-endian 32-bit words. FILE is
-JSON: {"seed", "phases": [{"at", "recipe": {...}, "sources": [{"name", "repo", "table", "ref", "weight", "cap", "unseen_since"}]}]},
-the last three of them where they are needed, `unseen_since` the ref of the old version, the recipe as in section 11. It prints
-position, phase, source, "old", "added" or "-", epoch, sample, and the SHA-256 of input_ids, targets, position_ids and doc_ids.
+The first form prints a line per position: position, sample, SHA-256 of the input ids as little-endian 32-bit words.
 
-arithmetic.py has sections 3 to 6, phases.py 6 and 7, delivery.py 8 to 11, stored.py the repository, vectors.py vectors.json.
+FILE is JSON: {"seed", "phases": [{"at", "recipe": {...}, "sources": [SOURCE, ...]}]}, the recipe as in section 11, and
+SOURCE {"name", "repo", "table", "ref", "weight", "cap", "unseen_since"}, without the last three where nothing is to be
+said; `unseen_since` is the ref of the old version. Printed are: position, phase, source, "old", "added" or "-", epoch,
+sample, and the SHA-256 of input_ids, targets, position_ids and doc_ids (32-bit words). --phases adds a line per phase
+(first position, number of the phase in FILE, name:weight:begin of each source), --digest and --identity what sections
+10 and 11 say. --vectors prints what vectors.json keeps; --self-check tries everything forward and backward.
+
+arithmetic.py has sections 3 to 6, phases.py 6 and 7, delivery.py 8 to 11, stored.py reads the repository.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from typing import Any
 
 from delivery import NAMES, blake3, canonical, deliver, digest, identity
 from phases import Asked, Chain, Sample, Source
-from stored import Piece, Repository, Table, cut, unmatched
+from stored import Piece, Repository, Table, cut, packing_table, unmatched
 
 DEFAULTS = {"packing": "concat", "block_size": 1, "window": 1}
 
@@ -39,7 +43,7 @@ class Stream:
         self.repository = cache(lambda folder: Repository(Path(folder)))
         self.added = cache(lambda new, old: unmatched(self.tables[new].documents(), self.tables[old].documents()))
         self.gone = cache(lambda old, new: unmatched(self.tables[old].documents(), self.tables[new].documents()))
-        self.packed: dict[tuple[str, str, int], list[list[Piece]]] = {}  # by version, packing and length
+        self.packed = cache(lambda version, *what: packing_table(self.tables[version], *what))
         asked = []
         for phase, recipe in zip(phases, self.recipes, strict=True):
             asked.append(Asked(phase.get("at", 0), [self.source(said, recipe) for said in phase["sources"]]))
@@ -55,8 +59,7 @@ class Stream:
         geometry = (recipe["packing"], length, recipe["block_size"], recipe["window"])
         n, packing = (table.tokens - 1) // length, ""
         if recipe["packing"] != "concat":
-            packing, samples = said["packing"]["digest"], said["packing"]["samples"]
-            self.packed[table.version, recipe["packing"], length] = samples
+            packing, samples = self.packed(table.version, recipe["packing"], length)
             n = len(samples)
         old, added = "", 0
         if "unseen_since" in said:
@@ -79,12 +82,14 @@ class Stream:
             return cut(self.added(sample.version, self.unseen(phase, sample)[1]), start, stop)
         if recipe["packing"] == "concat":
             return [(start, stop)]
-        return self.packed[sample.version, recipe["packing"], length][sample.sample]
+        return self.packed(sample.version, recipe["packing"], length)[1][sample.sample]
 
     def unseen(self, phase: int, sample: Sample) -> tuple[str, str]:
         """The new and the old version of a source that delivers what is unseen."""
         leaves = self.chain.phases[phase].leaves
-        return next((leaf.source.version, leaf.source.unseen_since) for leaf in leaves if leaf.source.name == sample.source)
+        return next(
+            (leaf.source.version, leaf.source.unseen_since) for leaf in leaves if leaf.source.name == sample.source
+        )
 
     def row(self, position: int) -> tuple[int, Sample, dict[str, list[int]]]:
         """Sections 9 and 12: the phase, the sample and what is delivered."""
@@ -94,18 +99,18 @@ class Stream:
         begins: list[bool] = []
         masked: list[bool] = []
         gone: list[Piece] = []
+        end = 0
         if sample.side == "old":
             new, old = self.unseen(phase, sample)
             gone = self.gone(old, new)
         for first, stop in self.pieces(phase, sample):
             tokens, starts, hidden = self.tables[sample.version].span(first, stop)
-            t, begins = t + tokens, begins + starts
+            starts = [starts[0] or (bool(t) and first != end), *starts[1:]]
+            t, begins, end = t + tokens, begins + starts, stop
             masked += [h or any(a <= first + i < b for a, b in gone) for i, h in enumerate(hidden)]
         across, fill = recipe.get("across_documents", False), recipe.get("fill", 0)
         template, length = recipe.get("response_template"), recipe["sequence_length"]
-        return phase, sample, deliver(
-            t, begins, length, across=across, fill=fill, template=template, masked=masked
-        )
+        return phase, sample, deliver(t, begins, length, across=across, fill=fill, template=template, masked=masked)
 
     def identity(self) -> dict[str, Any]:
         """Sections 11 and 12: the replay identity."""
@@ -141,12 +146,16 @@ def sha(values: list[int], code: str) -> str:
     return hashlib.sha256(struct.pack(f"<{len(values)}{code}", *values)).hexdigest()
 
 
-def print_positions(stream: Stream, positions: range, brief: bool) -> None:
+def print_positions(stream: Stream, positions: range, brief: bool) -> list[list[int]]:
+    """Print a line for each position; return the input ids."""
+    rows = []
     for position in positions:
         phase, sample, row = stream.row(position)
         hashes = [sha(row[name], "I" if name == "input_ids" else "i") for name in NAMES]
         said = [phase, sample.source, sample.side or "-", sample.epoch, sample.sample, *hashes]
         print(position, *([sample.sample, hashes[0]] if brief else said))
+        rows.append(row["input_ids"])
+    return rows
 
 
 def main() -> None:
@@ -155,7 +164,14 @@ def main() -> None:
     for flag in ("vectors", "self-check", "digest", "identity", "phases"):
         parser.add_argument(f"--{flag}", action="store_true")
     parser.add_argument("--stream", type=Path)
-    for name, default in [("seed", 0), ("sequence-length", 0), ("block-size", 1), ("window", 1), ("start", 0), ("stop", 0)]:
+    for name, default in [
+        ("seed", 0),
+        ("sequence-length", 0),
+        ("block-size", 1),
+        ("window", 1),
+        ("start", 0),
+        ("stop", 0),
+    ]:
         parser.add_argument(f"--{name}", type=int, default=default)
     asked = parser.parse_args()
     if asked.vectors or asked.self_check:
@@ -174,17 +190,15 @@ def main() -> None:
     else:
         parser.error("REPO TABLE REF and --sequence-length are needed, or --stream FILE")
     stream = Stream(described["seed"], described["phases"])
-    positions = range(asked.start, asked.stop)
+    if asked.phases:
+        for phase in stream.chain.phases:
+            said = zip(phase.leaves, phase.weights, strict=True)
+            print(phase.start, phase.asked, *(f"{leaf.source.name}:{weight}:{leaf.begin}" for leaf, weight in said))
+    rows = print_positions(stream, range(asked.start, asked.stop), brief=asked.stream is None)
+    if asked.digest:
+        print(digest(rows))
     if asked.identity:
         print(canonical(stream.identity()).decode())
-    elif asked.digest:
-        print(digest([stream.row(position)[2]["input_ids"] for position in positions]))
-    elif asked.phases:
-        for phase in stream.chain.phases:
-            names = " ".join(f"{leaf.source.name}:{w}:{leaf.begin}" for leaf, w in zip(phase.leaves, phase.weights, strict=True))
-            print(phase.start, phase.asked, names)
-    else:
-        print_positions(stream, positions, brief=asked.stream is None)
 
 
 if __name__ == "__main__":

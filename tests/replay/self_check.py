@@ -25,14 +25,19 @@ def orders(chance: random.Random) -> int:
     for n, block, window in recipes:
         order = Order(n, block, window, "a", chance.getrandbits(64))
         samples = [order.sample(x) for x in range(3 * n)]
-        check(all(sorted(samples[e * n : (e + 1) * n]) == list(range(n)) for e in range(3)), ("order", n, block, window))
+        check(
+            all(sorted(samples[e * n : (e + 1) * n]) == list(range(n)) for e in range(3)), ("order", n, block, window)
+        )
         check([order.index(x // n, s) for x, s in enumerate(samples)] == [*range(3 * n)], ("index", n, block, window))
     return len(recipes)
 
 
 def trees(chance: random.Random) -> int:
     """Two periods: join and counts agree with split, sources count without a gap, shares are exact or nearly so."""
-    mixtures = [[chance.randint(1, 30) for _ in range(k)] for k in (1, 2, 2, 3, 4, 5, 6, 7, 12, 33)] + [[1] * 9, [1, 99]]
+    mixtures = [[chance.randint(1, 30) for _ in range(k)] for k in (1, 2, 2, 3, 4, 5, 6, 7, 12, 33)] + [
+        [1] * 9,
+        [1, 99],
+    ]
     for weights in map(whole, ([str(w) for w in mixture] for mixture in mixtures)):
         total, heard, bound = sum(weights), [0] * len(weights), ceil(log2(len(weights))) if len(weights) > 1 else 0
         for q in range(2 * total + 1):

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +128,27 @@ class Table:
         return t, begins, hidden
 
 
+def packing_table(table: Table, method: str, length: int) -> tuple[str, list[list[Piece]]]:
+    """The digest of the packing table that a job made for a table, and the pieces of each sample."""
+    digest = table.state["artifacts"][f"packing/{method}/{length}"]
+    samples: list[list[Piece]] = []
+    base = 0
+    for entry in table.repo.value(digest)["ranges"]:
+        content = table.repo.path(entry[0]).read_bytes()
+        magic, made_for, tokens, s, p = struct.unpack_from("<8sQQQQ", content)
+        if magic != b"PFPACK01" or made_for != length:
+            raise ValueError(f"{entry[0]}: not a range of a packing table for length {length}")
+        first = np.frombuffer(content, "<u8", p, 40).tolist()
+        offsets = np.frombuffer(content, "<u8", s + 1, 40 + 8 * p).tolist()
+        count = np.frombuffer(content, "<u4", p, 40 + 8 * p + 8 * (s + 1)).tolist()
+        pieces = [(base + at, base + at + n) for at, n in zip(first, count, strict=True)]
+        samples += [pieces[low:high] for low, high in pairwise(offsets)]
+        base += tokens
+    return digest, samples
+
+
 def unmatched(documents: list[tuple[str, int, int]], others: list[tuple[str, int, int]]) -> list[Piece]:
-    """Section 7: the token ranges of the documents that the others do not have (the same id, as many tokens), in order."""
+    """Section 7: the token ranges of the documents that the others do not have, in order."""
     there = Counter((record, stop - first) for record, first, stop in others)
     found = []
     for record, first, stop in documents:

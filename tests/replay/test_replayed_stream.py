@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -14,30 +15,42 @@ import numpy as np
 import pytest
 
 from pyfactory.core import canonical
-from pyfactory.factory import build, import_files
+from pyfactory.factory.packing import pack
 from pyfactory.loader.loader import DataLoader
 from pyfactory.repo.forget import forget
 from pyfactory.repo.repository import Repository
 from pyfactory.stream.mixture import Mixture, Source
 from pyfactory.stream.stream import Stream
 from tests.erasure_tables import delete_replaced
-from tests.raw_files import documents, small_repository, write_job, write_records
+from tests.replay.tables import state_of
 
 REPLAY = Path(__file__).parent / "replay.py"
 TYPES = {"input_ids": "<u4", "targets": "<i4", "position_ids": "<i4", "doc_ids": "<i4"}
 
 
+def some(records: range, more: int = 0) -> list[tuple[str, Any]]:
+    """Documents of 1 to 150 tokens, none of them 0."""
+    chances = [(record, np.random.default_rng([record, more])) for record in records]
+    return [(f"doc-{record}", chance.integers(1, 1000, 1 + more + record * 67 % 150)) for record, chance in chances]
+
+
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """`corpus` at v1 and, with more records in another order, at v2; `plain.e` is another cut of the same records."""
-    folder = tmp_path_factory.mktemp("replayed")
-    repository = small_repository(folder, 25)
-    source = write_records(folder / "raw-3.jsonl", documents(20, 3, "doc-3"))
-    import_files(repository, "raw", [source], id="id", columns=["n:int64"])
-    build(repository, folder / "job.yaml")
-    steps = ("filter: {max_chars: 500}", "train_tokenizer: {vocab_size: 270}", "tokenize: {}")
-    build(repository, write_job(folder / "plain.yaml", steps, output="plain.e", target="1MB"))
+    """`corpus` at v1, and at v2 with other records, some longer, in other shards; `plain.e` is another table."""
+    repository = Repository.create(tmp_path_factory.mktemp("replayed") / "repository")
+    tables = {
+        "corpus": state_of(repository, some(range(100))),
+        "plain.e": state_of(repository, some(range(300, 380)), 99),
+    }
+    repository.commit(tables, message="first")
+    repository.tag("v1")
+    later = [*some(range(150, 160)), *some(range(5, 40)), *some(range(40, 45), 3), *some(range(50, 140))]
+    repository.commit({"corpus": state_of(repository, later, 11)}, message="second")
     repository.tag("v2")
+    for packing in ("best_fit", "padded", "documents"):
+        for table in ("corpus", "plain.e"):
+            pack(repository, table, sequence_length=48, packing=packing)
+    repository.tag("packed")
     return repository
 
 
@@ -61,17 +74,16 @@ def delivered(stream: Stream, position: int) -> list[str]:
 
 def check(stream: Stream, described: dict[str, Any], stop: int, folder: Path) -> list[list[str]]:
     """Compare every position below `stop`, the digest and the identity; return what was printed."""
-    lines = [line.split() for line in replay(folder, described, f"--stop={stop}").splitlines()]
+    *printed, digest, identity = replay(folder, described, f"--stop={stop}", "--digest", "--identity").splitlines()
+    lines = [line.split() for line in printed]
     assert [int(line[0]) for line in lines] == list(range(stop))
     for position, _, source, _, epoch, _, *hashes in lines:
         addresses = stream.addresses([int(position)])
         assert stream.feeds[int(addresses.feed[0])].source == source
         assert addresses.epoch.tolist() == [int(epoch)]
         assert delivered(stream, int(position)) == hashes, position
-    assert replay(folder, described, "--identity").encode() == canonical.encode(stream.identity) + b"\n"
-    assert replay(folder, described, f"--start={stop - 9}", f"--stop={stop}", "--digest").strip() == stream.digest(
-        stop - 9, stop
-    )
+    assert digest == stream.digest(0, stop)
+    assert identity.encode() == canonical.encode(stream.identity)
     return lines
 
 
@@ -83,8 +95,9 @@ def described(repo: Repository, seed: int, *phases: tuple[int, dict[str, Any], d
         for name, text in sources.items():
             table, ref, weight, *more = text.split()
             source = {"name": name, "repo": folder, "table": table, "ref": ref, "weight": weight}
-            source |= {"unseen_since": one for one in more if one[0] == "v"}
-            said.append(source | {"cap": int(one) for one in more if one[0] != "v"})
+            for one in more:
+                source |= {"unseen_since": one} if one[0] == "v" else {"cap": int(one)}
+            said.append(source)
         found.append({"at": at, "recipe": recipe, "sources": said})
     return {"seed": seed, "phases": found}
 
@@ -109,18 +122,34 @@ def test_a_mixture_with_phases(repo: Repository, tmp_path: Path) -> None:
     assert [phase.start for phase in stream.phases][::3] == [0, 210], f"a cap of {n // 4} was not reached"
 
 
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("packing", ["best_fit", "padded", "documents"])
+def test_packed_tables(repo: Repository, tmp_path: Path, packing: str, across: bool) -> None:
+    """Catches pieces of another sample, padding that counts as input, targets in the prompt, a border seen across."""
+    shape: dict[str, Any] = {"sequence_length": 48, "packing": packing, "fill": 1000, "block_size": 2, "window": 3}
+    if across:
+        shape["across_documents"] = True
+    if packing == "documents":
+        shape["response_template"] = [int(some(range(17, 18))[0][1][4])]  # of one document at least
+    first, second = (repo.version(table, "packed") for table in ("corpus", "plain.e"))
+    stream = Stream(Mixture({"web": (first, 3), "code": (second, 2)}), seed=6, **shape)
+    stream = stream.then(at=60, weights={"web": 1, "code": 1})
+    sources = [{"web": f"corpus packed {a}", "code": f"plain.e packed {b}"} for a, b in ((3, 2), (1, 1))]
+    check(stream, described(repo, 6, (0, shape, sources[0]), (60, shape, sources[1])), 80, tmp_path)
+
+
 @pytest.mark.parametrize("weights", [("1", "0"), ("0.6", "0.4")])
 def test_a_new_version_without_repeats(repo: Repository, tmp_path: Path, weights: tuple[str, str]) -> None:
     """Catches other documents taken for added, a tail that is shuffled anew, removed ones that are not masked."""
     old, new, plain = repo.version("corpus", "v1"), repo.version("corpus", "v2"), repo.version("plain.e", "v2")
-    stream = Stream(Mixture({"web": (old, weights[0]), "code": (plain, weights[1])}), seed=9, sequence_length=64, fill=3)
+    stream = Stream(
+        Mixture({"web": (old, weights[0]), "code": (plain, weights[1])}), seed=9, sequence_length=64, fill=3
+    )
     stream = stream.then(at=100, versions={"web": new}, unseen_only=True)
     code = {"code": f"plain.e v2 {weights[1]}"}
     shape = {"sequence_length": 64, "fill": 3}
     then = {"web": f"corpus v2 {weights[0]} v1"}
-    asked = described(
-        repo, 9, (0, shape, {"web": f"corpus v1 {weights[0]}"} | code), (100, shape, then | code)
-    )
+    asked = described(repo, 9, (0, shape, {"web": f"corpus v1 {weights[0]}"} | code), (100, shape, then | code))
     stop = stream.phases[-1].start + 20
     lines = check(stream, asked, stop, tmp_path)
     assert {line[3] for line in lines} == {"-", "old", "added"}
@@ -129,19 +158,14 @@ def test_a_new_version_without_repeats(repo: Repository, tmp_path: Path, weights
 
 def test_strided_lanes(repo: Repository) -> None:
     """Catches a lane that takes what is another's: both shapes, against section 8."""
+    steps = runpy.run_path(str(REPLAY.parent / "delivery.py"))["steps"]
     stream = Stream(repo.version("corpus", "v1"), seed=5, sequence_length=64)
     for strided in (False, True):
         for rank in range(3):
             loader = DataLoader(stream, global_batch=12, rank=rank, world_size=3, strided=strided)
             for step, batch in zip(range(4), loader, strict=False):
-                printed = subprocess.run(
-                    [sys.executable, "-c", f"import delivery; print(*delivery.steps({step * 12}, 12, 3, {rank}, {strided}))"],
-                    cwd=REPLAY.parent,
-                    capture_output=True,
-                    text=True,
-                    check=True,
-                )
-                assert batch["indices"].tolist() == [int(position) for position in printed.stdout.split()]
+                expected = steps(step * 12, 12, 3, rank, strided)
+                assert batch["indices"].tolist() == list(expected)
             loader.close()
 
 

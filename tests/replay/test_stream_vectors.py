@@ -3,56 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from fractions import Fraction
 from math import gcd
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from pyfactory.core import canonical
 from pyfactory.order.recipe import Recipe
-from pyfactory.repo.objects import TableState
 from pyfactory.repo.repository import Repository
 from pyfactory.repo.version import Version
-from pyfactory.shard.layout import schema_to_value, token_schema
-from pyfactory.shard.manifest import Manifest, Part, new_batch, write_manifest
-from pyfactory.shard.writer import encode_shard, make_side, token_batch
 from pyfactory.store.memory import MemoryStore
 from pyfactory.stream.asking import AskedPhase, AskedSource
 from pyfactory.stream.identity import identity_of
 from pyfactory.stream.mixture import Mixture, Source
 from pyfactory.stream.planning import Plan, make_plan
+from tests.replay.tables import state_of
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors.json").read_bytes())
 CHAINS: list[dict[str, Any]] = VECTORS["phases"]
 CONCAT = [v for v in VECTORS["identity"] if all(p["recipe"]["packing"] == "concat" for p in v["phases"])]
 
 
-def state_of(repo: Repository, documents: Sequence[tuple[str, int]]) -> TableState:
-    """A table of documents, given by record id and length, in shards of 7."""
-    parts = []
-    for low in range(0, len(documents), 7):
-        rows = documents[low : low + 7]
-        offsets = np.cumsum([0, *(tokens for _, tokens in rows)], dtype=np.int64)
-        content = encode_shard(token_batch(np.ones(offsets[-1], np.uint16), offsets))
-        side = repo.objects.put(make_side(pa.array([record for record, _ in rows], pa.large_string())))
-        parts.append(Part(repo.objects.put(content), side, len(rows), int(offsets[-1]), content.size))
-    found = Manifest(repo.objects, write_manifest(repo.objects, new_batch(parts, 1)))
-    schema = tuple((name, kind, nullable) for name, kind, nullable in schema_to_value(token_schema(2)))
-    attributes = {"width": 2, "append": -1, "vocab_size": 256}
-    counts = found.rows, found.tokens, found.nbytes, found.shards
-    return TableState(found.root, schema, *counts, {}, attributes)
-
-
 def versions_of(tables: dict[str, list[tuple[str, int]]]) -> dict[str, Version]:
     """Versions of one table, by name."""
     repo = Repository.create(MemoryStore())
     for name, documents in tables.items():
-        repo.commit({"corpus": state_of(repo, documents)}, message=name)
+        rows = [(record, np.ones(tokens, np.int64)) for record, tokens in documents]
+        repo.commit({"corpus": state_of(repo, rows)}, message=name)
         repo.tag(name)
     return {name: repo.version("corpus", name) for name in tables}
 
@@ -111,7 +91,9 @@ def test_phases(vector: dict[str, Any]) -> None:
 def test_identity(number: int) -> None:
     """Catches a field that is left out or put in where the specification does not, weights as they were written."""
     vector = CONCAT[number]
-    digests = sorted({s[k] for p in vector["phases"] for s in p["sources"] for k in ("version", "unseen_since") if k in s})
+    digests = sorted(
+        {s[k] for p in vector["phases"] for s in p["sources"] for k in ("version", "unseen_since") if k in s}
+    )
     tables = {digest[0]: [(f"doc-{i}", 1 + i % 9) for i in range(20 + 10 * at)] for at, digest in enumerate(digests)}
     versions = versions_of(tables)
     text = vector["bytes"]

@@ -20,8 +20,8 @@ import pytest
 from pyfactory.core.rng import SPEC_VERSION, derive_key
 from pyfactory.native import Interleave, ShardSet, TwoWay, permute, philox, unpermute
 from pyfactory.native import reference as ref
-from pyfactory.order.permutation import SourceOrder
 from pyfactory.order.interleave import reduce_weights
+from pyfactory.order.permutation import SourceOrder
 
 HERE = Path(__file__).parent
 REPLAY = HERE / "replay.py"

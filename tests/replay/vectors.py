@@ -10,8 +10,7 @@ from itertools import accumulate
 from typing import Any
 
 from arithmetic import MASK, Order, counts, join, key, perm, philox, philox64, split, two_way, two_way_back, whole
-from delivery import batch, canonical, deliver, identity
-from phases import Asked, Chain, Sample, Source
+from delivery import batch, deliver
 
 Vectors = list[dict[str, Any]]
 
@@ -22,7 +21,9 @@ def order_vector(n: int, block: int, window: int, table: str, seed: int, positio
     return {**named, "positions": positions, "samples": [order.sample(p) for p in positions]}
 
 
-def delivered(lengths: list[int], length: int, samples: list[list[tuple[int, int]]], t: list[int], **recipe: Any) -> Any:
+def delivered(
+    lengths: list[int], length: int, samples: list[list[tuple[int, int]]], t: list[int], **recipe: Any
+) -> Any:
     """Section 9 of samples, each a list of ranges of the tokens t, for documents of these lengths."""
     starts = [0, *accumulate(lengths)]
     rows = []
@@ -78,7 +79,15 @@ def key_vector(seed: int, purpose: str, source: str) -> dict[str, Any]:
 
 def mixtures() -> dict[str, Vectors]:
     """Section 6: weights and the tree; `counts` are those of the first so many positions."""
-    decimals = [["0.7", "0.3"], ["1"], ["250"], ["0", "3"], ["2", "4", "6"], ["0.000000001", "1"], ["1.50", "0.25", "5", "0.0"]]
+    decimals = [
+        ["0.7", "0.3"],
+        ["1"],
+        ["250"],
+        ["0", "3"],
+        ["2", "4", "6"],
+        ["0.000000001", "1"],
+        ["1.50", "0.25", "5", "0.0"],
+    ]
     decimals += [["0.125", "0.875", "0.5"], ["4294967294", "1"], ["3", "0.6", "0.06"]]
     trees = [[1], [1, 1], [7, 3], [1, 4294967294], [4294967294, 1], [1, 1, 1], [2, 3, 6], [5, 1, 1], [1, 2, 4, 8, 16]]
     trees += [[3, 1, 4, 1, 5, 9, 2], [1, 1, 1, 1, 1, 1, 1], [1000, 1, 1, 1, 998, 7, 3]]
@@ -102,7 +111,13 @@ def unseen() -> dict[str, Vectors]:
     """Section 7: keys, the order of added samples (`indexes` are e * n + rank), and the two ways (side 1 is added)."""
     keys = [(0, "added blocks", "tokens"), (0, "added window", "tokens"), (MASK, "added blocks", "web/é.de")]
     orders: Vectors = []
-    for n, block, window, seed in [(1, 1, 1, 7), (13, 1, 1, 7), (13, 4, 2, 7), (30, 7, 3, MASK), (2**40 + 7, 256, 512, 8)]:
+    for n, block, window, seed in [
+        (1, 1, 1, 7),
+        (13, 1, 1, 7),
+        (13, 4, 2, 7),
+        (30, 7, 3, MASK),
+        (2**40 + 7, 256, 512, 8),
+    ]:
         order = Order(n, block, window, "tokens", seed, "added ")
         xs = list(range(2 * n)) if n < 100 else [0, 1, n // 3, n - 1, n, 5 * n + 17]
         named = {"n": n, "block_size": block, "window": window, "source": "tokens", "seed": str(seed)}
@@ -111,7 +126,11 @@ def unseen() -> dict[str, Vectors]:
     pairs += [(2**61 - 1, 2**62), (2**60 + 3, 2**61 + 1), (1, 2**61), (2**61 - 2, 2**61 - 1), (2**61 - 1, 2**61 - 1)]
     ways: Vectors = []
     for tail, total in pairs:
-        numbers = range(total) if total < 20 else sorted({0, 1, 2, 3, total // 3, total // 2, total // 2 + 1, total - 2, total - 1})
+        numbers = (
+            range(total)
+            if total < 20
+            else sorted({0, 1, 2, 3, total // 3, total // 2, total // 2 + 1, total - 2, total - 1})
+        )
         placed = [two_way(j, tail, total) for j in numbers]
         if [two_way_back(*place, tail, total) for place in placed] != list(numbers):
             raise AssertionError(f"two ways of {tail} in {total}")

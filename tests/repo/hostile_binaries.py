@@ -26,6 +26,14 @@ from pyfactory.shard.importers.token_files import TokenFormat, open_token_file
 from pyfactory.shard.layout import raw_schema
 from pyfactory.shard.manifest import Manifest, new_batch
 from pyfactory.shard.node import encode_node, parse_node
+from pyfactory.shard.packing_format import (
+    PackedRange,
+    PackingIndex,
+    RangeEntry,
+    decode_index,
+    decode_range,
+    encode_range,
+)
 from pyfactory.shard.reader import open_shard, open_side, token_buffers
 from pyfactory.shard.tree import Part, write_tree
 from pyfactory.shard.writer import encode_shard, make_side
@@ -106,10 +114,16 @@ def binaries() -> list[Parser]:
     node = lambda it: parse_node(it, "it")  # noqa: E731
     again = lambda it: encode_node(it.level, it.records)  # noqa: E731
     reads = partial(Parser, text=False)
+    pieces = np.array([0, 9, 5]), np.array([0, 1, 3]), np.array([5, 2, 2], np.uint32)
+    packed = encode_range(PackedRange(4, 11, *pieces))
+    entries = (RangeEntry(A, 3, 3, 11, 3, 10, 0, 1), RangeEntry(B, 2, 1, 4, 1, 4, 0, 0))
+    index = PackingIndex("best_fit", 4, 3, entries).encode()
     found = [
         reads("leaf node", leaf, node, write=again),
         reads("inner node", root, node, write=again),
         reads("manifest", root, partial(shelf.load, read_manifest), (CorruptError, NotFoundError)),
+        reads("range of a packing", packed, lambda it: decode_range(it, "it"), write=encode_range),
+        Parser("packing", index, lambda it: decode_index(it, "it"), NEWER, PackingIndex.encode),
         reads("listing", listing.to_bytes(), lambda it: parse_listing(it, "it"), NEWER, Listing.to_bytes),
         reads(
             "selection", encode_selection(mask), lambda it: decode_selection(it, 11, 6, "it"), write=encode_selection

@@ -67,11 +67,13 @@ class Past:
             "code": {"python": "3"},
         }
         self.pieces["made by a job"] = job
-        recipe = {"sequence_length": 2, "block_size": 1, "window": 1}
-        identity = {"seed": 1, "recipe": recipe, "sources": [{"version": self.state.digest}]}
+        recipe = {"packing": "concat", "sequence_length": 2, "block_size": 1, "window": 1}
+        source = {"name": "corpus", "version": self.state.digest}
+        identity = {"spec": 1, "seed": 1, "recipe": recipe, "sources": [source]}
         version = {"table": "corpus", "commit": self._commit("made by a job"), "asked": "v1"}
         start = {"kind": "start", "n": 0, "previous": NO_DIGEST, "time": TIME, "v": 1, "position": 0, "note": ""}
         start |= {"identity": identity, "version": version, "global_batch": 1, "world_size": 1, "parent": None}
+        start["versions"] = [version | {"version": self.state.digest, "repository": ""}]
         self.pieces["run start"] = start
         saved = {"kind": "checkpoint", "n": 1, "previous": digest_of(encode(start)), "time": TIME, "v": 1}
         self.pieces["run checkpoint"] = saved | {"position": 4, "spans": [[0, 4]], "world_size": 1}
@@ -115,8 +117,9 @@ class Past:
         if name == "job":
             pieces["made by a job"] = {**pieces["made by a job"], "job": self._put("job")}
         if not name.startswith("run") and isinstance(pieces["made by a job"], dict):
-            version = {**pieces["run start"]["version"], "commit": self._commit("made by a job")}
-            pieces["run start"] = {**pieces["run start"], "version": version}
+            commit = {"commit": self._commit("made by a job")}
+            version, listed = pieces["run start"]["version"] | commit, pieces["run start"]["versions"][0] | commit
+            pieces["run start"] = {**pieces["run start"], "version": version, "versions": [listed]}
 
     def _write_run(self, name: str) -> None:
         start, checkpoint = self.pieces["run start"], self.pieces["run checkpoint"]

@@ -150,6 +150,8 @@ def test_the_untouched_range_is_fine() -> None:
         changed(ranges=[[A]]),
         changed(ranges=[["a" * 63, *VALUE["ranges"][0][1:]]]),
         changed(totals={}),
+        changed(totals={**VALUE["totals"], "split": True}),
+        changed(totals={**VALUE["totals"], "truncated": False}),
         changed(totals={**VALUE["totals"], "samples": 5}),
         with_range(rows=2),
         with_range(rows=4),

@@ -36,11 +36,12 @@ def commit_tokens(
     *,
     append: bool = False,
     tokenizer: bytes = b"",
+    branch: str = "main",
 ) -> None:
     """Commit a table of documents, a list per shard, or append to it."""
     parts = [part_of(repo, documents) for documents in shards]
     if append:
-        before = Manifest(repo.objects, repo.tables("main")[table].manifest)
+        before = Manifest(repo.objects, repo.tables(branch)[table].manifest)
         root = extend_manifest(repo.objects, before.root, new_batch(parts, before.last_generation + 1))
     else:
         root = write_manifest(repo.objects, new_batch(parts, 1))
@@ -49,7 +50,8 @@ def commit_tokens(
     attributes = {"width": WIDTH, "append": -1, "vocab_size": 2**31}
     counts = (manifest.rows, manifest.tokens, manifest.nbytes, manifest.shards)
     artifacts = {"tokenizer": repo.objects.put(tokenizer)} if tokenizer else {}
-    repo.commit({table: TableState(root, schema, *counts, artifacts, attributes)}, message=f"tokens of {table}")
+    state = TableState(root, schema, *counts, artifacts, attributes)
+    repo.commit({table: state}, branch=branch, message=f"tokens of {table}")
 
 
 def named_documents(name: str, lengths: Sequence[int], first: int) -> list[Document]:

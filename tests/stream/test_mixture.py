@@ -157,7 +157,7 @@ def test_bad_phases(repo) -> None:
         ({"at": 2**62, "weights": {"a": 1, "b": 5}}, "cannot begin"),
         ({"at": 30, "weights": {"a": 1, "x": 5}}, "no source 'x'"),
         ({"at": 30, "weights": {"a": 1}}, "do not name source 'b'"),
-        ({"at": 30, "weights": {"a": "0", "b": "0"}}, "all weights are 0"),
+        ({"at": 30, "weights": {"a": "0", "b": "0"}}, "all weights are"),
         ({"at": 30, "weights": {"a": "-1", "b": "1"}}, "-1"),
         ({"at": 30, "weights": {"a": "nan", "b": "1"}}, "nan"),
         ({"at": 30, "version": repo.version("a", "v1")}, "one source"),
@@ -180,6 +180,17 @@ def test_bad_phases(repo) -> None:
     for sources in ({}, {"a": 3}, {"a": (1, 2)}, [], {"": repo.version("a", "v1")}, {3: repo.version("a", "v1")}):
         with pytest.raises(InvalidInputError):
             Mixture(sources)
+
+
+def test_weights_of_a_source_that_has_ended_say_nothing(repo) -> None:
+    """Catches: a curriculum that fails because a capped source came to its end before; a typo that is let pass."""
+    stream = Stream(mixture(repo, {"a": 1, "b": 2, "c": 1}, {"b": "1"}), seed=1, sequence_length=L)
+    assert stream.phases[1].sources == ("a", "c")
+    later = stream.then(at=90, weights={"a": 1, "b": 5, "c": 3})
+    assert later.phases[-1].sources == ("a", "c")
+    assert later.identity["then"][0]["sources"][1]["weight"] == 3
+    with pytest.raises(InvalidInputError, match="no source 'bb'"):
+        stream.then(at=90, weights={"a": 1, "bb": 5, "c": 3})
 
 
 def test_public_names() -> None:
