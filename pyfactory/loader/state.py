@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pyfactory.core.rng import SPEC_VERSION
 from pyfactory.errors import InvalidInputError, NewerFormatError
 from pyfactory.stream.identity import differences
 
@@ -39,6 +40,12 @@ def checked_position(state: Mapping[str, Any], identity: Mapping[str, Any], reda
         raise NewerFormatError(f"the loader state has format {state['format']!r}", hint="upgrade pyfactory")
     there = state["identity"]
     if isinstance(there, Mapping):
+        spec = there.get("spec")
+        if isinstance(spec, int) and spec > SPEC_VERSION:
+            raise NewerFormatError(
+                f"the state belongs to a stream of specification {spec}, and this pyfactory knows {SPEC_VERSION}",
+                hint="upgrade pyfactory",
+            )
         if _knows(there, identity, redactions):
             identity, there = _without(identity, "redactions"), _without(there, "redactions")
         here, later = _as_far_as(identity, there)

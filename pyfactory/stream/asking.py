@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -126,8 +126,8 @@ def _new_versions(sources: Sequence[AskedSource], change: Change) -> Mapping[str
 
 
 def _moved(sources: Sequence[AskedSource], versions: Mapping[str, Version]) -> tuple[AskedSource, ...]:
+    _check_known(versions, sources)
     for name, version in versions.items():
-        _check_known(name, sources)
         if not isinstance(version, Version):
             raise InvalidInputError(f"the new version of {name!r} is {type(version).__name__}", hint="give a version")
     return tuple(
@@ -143,8 +143,7 @@ def _weighted(
 ) -> tuple[AskedSource, ...]:
     # Who writes a curriculum does not know when a source with a cap will have ended: its weight then says nothing.
     weights = {name: weight for name, weight in weights.items() if name not in ended}
-    for name in weights:
-        _check_known(name, sources)
+    _check_known(weights, sources)
     left = [source.name for source in sources if source.name not in weights]
     if left:
         raise InvalidInputError(f"weights do not name source {left[0]!r}", hint='say "0" to leave it out')
@@ -175,7 +174,8 @@ def _recipe(before: Recipe, changes: Mapping[str, Any]) -> Recipe:
     return replace(before, **given)
 
 
-def _check_known(name: str, sources: Sequence[AskedSource]) -> None:
-    names = [source.name for source in sources]
-    if name not in names:
-        raise InvalidInputError(f"the stream has no source {name!r} there", hint=suggestion(str(name), names))
+def _check_known(names: Iterable[str], sources: Sequence[AskedSource]) -> None:
+    known = {source.name for source in sources}
+    for name in names:
+        if name not in known:
+            raise InvalidInputError(f"the stream has no source {name!r} there", hint=suggestion(str(name), known))

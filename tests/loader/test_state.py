@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from pyfactory.core.rng import SPEC_VERSION
 from pyfactory.errors import InvalidInputError, NewerFormatError
 from pyfactory.loader.state import checked_position
 
@@ -109,3 +110,10 @@ def test_redactions_of_a_single_table_come_as_a_list():
         assert checked_position(state_of(identity_of(0) | {"redactions": said}), now, history) == 0
     with pytest.raises(InvalidInputError, match="another stream: redactions"):
         checked_position(state_of(now), identity_of(0))
+
+
+def test_a_state_of_a_newer_specification_is_told_apart() -> None:
+    """Catches: "spec is 1 here and 2 in the state", which says nothing of what to do."""
+    state = {"format": 1, "position": 0, "identity": {"spec": SPEC_VERSION + 1, "seed": 1}}
+    with pytest.raises(NewerFormatError, match=f"specification {SPEC_VERSION + 1}"):
+        checked_position(state, {"spec": SPEC_VERSION, "seed": 1})

@@ -94,9 +94,9 @@ def empty(names: set[str], samples: int, length: int) -> dict[str, np.ndarray]:
 def test_fill_is_the_reference(drawn: st.DataObject, table: Table, fields: set[str]) -> None:
     """Any samples of any pieces, any cut into shards, any recipe, any choice of outputs.
 
-    Catches signed widening, a document start on a shard's first token that is overlooked, a piece that does not
-    follow the one before it taken for more of its document, the target behind a sample's end that is not ignored, targets shifted at the seam
-    between pieces, padding with a target, and outputs that depend on one another.
+    Catches signed widening, a document start on a shard's first token that is overlooked, a piece that does not follow
+    the one before it taken for more of its document, the target behind a sample's end that is not ignored, targets
+    shifted at the seam between pieces, padding with a target, and outputs that depend on one another.
     """
     length = drawn.draw(st.integers(1, 90))
     samples = drawn.draw(samples_of(table, length))
