@@ -111,9 +111,7 @@ def traced_sources(
 def _sources_of(identity: Mapping[str, Any]) -> Iterator[_Source]:
     for phase in (identity, *identity.get("then", [])):
         for source in phase["sources"]:
-            for key in ("unseen_since", "version"):
-                if key in source:
-                    yield source["name"], source[key]
+            yield source["name"], source["version"]  # one that it moves from was named before
 
 
 def _named(source: _Source, named: Sequence[NamedVersion]) -> NamedVersion:

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pyfactory.cli.keys import Key, signer_of
+from pyfactory.cli.committing import Branch, Message, told
+from pyfactory.cli.keys import Key
 from pyfactory.cli.output import emit, line
-from pyfactory.cli.repository import Json, Repo, author
+from pyfactory.cli.repository import Json, Repo
 
 __all__ = ["register"]
 
@@ -28,8 +29,8 @@ def commit(
     repo: Repo,
     take: Take = None,
     remove: Remove = None,
-    branch: Annotated[str, typer.Option("--branch", help="The branch to commit to.")] = "main",
-    message: Annotated[str, typer.Option("-m", "--message", help="Why, for the log.")] = "",
+    branch: Branch = "main",
+    message: Message = "",
     key: Key = None,
     as_json: Json = False,
 ) -> None:
@@ -37,15 +38,7 @@ def commit(
     from pyfactory.factory import take_tables
     from pyfactory.repo.repository import Repository
 
-    report = take_tables(
-        Repository.open(repo),
-        take or (),
-        remove or (),
-        branch=branch,
-        message=message,
-        author=author(),
-        signer=signer_of(key),
-    )
+    report = take_tables(Repository.open(repo), take or (), remove or (), **told(branch, message, key))
     if emit(report.to_value(), as_json=as_json):
         return
     if not report.created:

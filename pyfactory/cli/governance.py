@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from pyfactory.cli import ruling
+from pyfactory.cli.committing import Message
 from pyfactory.cli.keys import Key, signer_of
 from pyfactory.cli.output import emit, line, note
 from pyfactory.cli.repository import Json, Repo, author
@@ -16,7 +17,6 @@ from pyfactory.cli.repository import Json, Repo, author
 __all__ = ["register"]
 
 Name = Annotated[str, typer.Argument(help="What the key is called here, such as its owner.")]
-Why = Annotated[str, typer.Option("-m", "--message", help="Why, for the log.")]
 KeyFile = Annotated[Path, typer.Argument(metavar="FILE", help="File of the key.")]
 
 _DIGITS = 64
@@ -56,7 +56,7 @@ def trust(
     name: Name,
     public: Annotated[str, typer.Argument(metavar="PUBLIC", help="64 digits, or the file of the key (FILE.pub).")],
     key: Key = None,
-    message: Why = "",
+    message: Message = "",
     as_json: Json = False,
 ) -> None:
     """Let the signatures of a key count; once there is one, this needs --key, a key that counts already."""
@@ -69,7 +69,7 @@ def trust(
         line(f"[green]{escape(name)}[/] {trusted} {'is trusted' if changed else 'was trusted already'}")
 
 
-def distrust(repo: Repo, name: Name, key: Key = None, message: Why = "", as_json: Json = False) -> None:
+def distrust(repo: Repo, name: Name, key: Key = None, message: Message = "", as_json: Json = False) -> None:
     """Let no signature of a key count any more, old ones included."""
     from pyfactory.repo.repository import Repository
     from pyfactory.repo.ruling import distrust_key

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from pyfactory.cli.committing import Message, told
 from pyfactory.cli.keys import Key, signer_of
 from pyfactory.cli.output import emit, line, note
 from pyfactory.cli.repository import Json, Repo, author
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 Ref = Annotated[str, typer.Argument(help="Branch, tag or commit digest.")]
-Message = Annotated[str, typer.Option("-m", "--message", help="Why, for the log.")]
 Limit = Annotated[int, typer.Option("-n", "--limit", min=1, help="Show at most so many.")]
 Choices = Annotated[list[str] | None, typer.Option(metavar="TABLE[:KEY]", help="Decide conflicts; `*` for all.")]
 
@@ -133,9 +133,9 @@ def merge(
     choices = {what: "ours" for what in ours or ()} | {what: "theirs" for what in theirs or ()}
     if both := sorted(set(ours or ()) & set(theirs or ())):
         raise typer.BadParameter(f"{both[0]} cannot be both --ours and --theirs")
-    told: dict[str, Any] = {"message": message, "author": author(), "signer": signer_of(key)}
+    who: dict[str, Any] = {"message": message, "author": author(), "signer": signer_of(key)}
     try:
-        done = _opened(repo).merge(source, into, choices=choices, **told)
+        done = _opened(repo).merge(source, into, choices=choices, **who)
     except MergeConflictError as error:
         if not as_json:
             show_conflicts(error.conflicts)
@@ -169,8 +169,7 @@ def revert(
     as_json: Json = False,
 ) -> None:
     """Take back what one commit changed, by a new commit that keeps everything since."""
-    told: dict[str, Any] = {"message": message, "author": author(), "signer": signer_of(key)}
-    made = _opened(repo).revert(commit, branch_, **told)
+    made = _opened(repo).revert(commit, **told(branch_, message, key))
     _show_refs({branch_: made}, "branch", as_json)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from pyfactory.cli.committing import Message
 from pyfactory.cli.keys import Key, signer_of
 from pyfactory.cli.output import emit, line, note
 from pyfactory.cli.repository import Json, Repo, author
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 Branch = Annotated[str, typer.Argument(help="The branch.")]
-Why = Annotated[str, typer.Option("-m", "--message", help="Why, for the log.")]
 Gates = Annotated[
     list[str] | None,
     typer.Option(
@@ -74,11 +74,12 @@ def set_(
     gate: Gates = None,
     no_gates: Annotated[bool, typer.Option("--no-gates", help="Take all gates away.")] = False,
     key: Key = None,
-    message: Why = "",
+    message: Message = "",
     as_json: Json = False,
 ) -> None:
     """Make or change the rule of a branch; what no option names stays as it is."""
     from pyfactory.errors import InvalidInputError
+    from pyfactory.repo.gates.preview import unsuited
     from pyfactory.repo.repository import Repository
     from pyfactory.repo.rules import branch_rule
     from pyfactory.repo.ruling import set_rule
@@ -102,17 +103,21 @@ def set_(
         )
     changed = set_rule(opened, branch, rule, author(), message, signer_of(key), view)
     unknown = _unknown_tables(opened, branch, rule)
+    found = unsuited(opened, branch, rule.gates)
+    listed = [dict(zip(("gate", "table", "reason"), each, strict=True)) for each in found]
     told = {"branch": branch, "changed": changed, "rule": rule.to_value(), "unknown_tables": sorted(unknown)}
-    if not emit(told, as_json=as_json):
+    if not emit({**told, "unsuited": listed}, as_json=as_json):
         _show(branch, rule)
         if not changed:
             note("it was so already")
         for table, hint in sorted(unknown.items()):
             until = f"the gate fails until there is one{hint and f' ({hint})'}"
             note(f"note: {branch} has no table {table!r}: {until}")
+        for name, table, reason in found:
+            note(f"note: the table {table!r} of {branch} {reason}: the gate {name} fails until that changes")
 
 
-def remove(repo: Repo, branch: Branch, key: Key = None, message: Why = "", as_json: Json = False) -> None:
+def remove(repo: Repo, branch: Branch, key: Key = None, message: Message = "", as_json: Json = False) -> None:
     """Take the rule of a branch away."""
     from pyfactory.repo.repository import Repository
     from pyfactory.repo.ruling import set_rule

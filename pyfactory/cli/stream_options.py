@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pyfactory.cli.repository import author
-from pyfactory.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from pyfactory.stream.stream import Stream
@@ -57,7 +56,7 @@ def opened(
     """Open the stream that a command line names.
 
     Raises:
-        InvalidInputError: A table without a seed or the other way round, or a training file with either.
+        typer.BadParameter: A table without a seed or the other way round, or a training file with either.
     """
     from pyfactory.factory import open_stream
     from pyfactory.repo.repository import Repository
@@ -66,13 +65,11 @@ def opened(
 
     if is_training(where):
         if table is not None or seed is not None:
-            raise InvalidInputError(f"{where} tells the stream whole", hint="leave out the table and --seed")
+            raise typer.BadParameter(f"{where} tells the stream whole: leave out the table and --seed")
         return open_stream(where, require=require)
     if table is None or seed is None:
         missing = "the table" if table is None else "--seed"
-        raise InvalidInputError(
-            f"{missing} of the stream is missing", hint="give REPO TABLE@REF --seed N, or a training file"
-        )
+        raise typer.BadParameter(f"{missing} is missing: give REPO TABLE@REF --seed N, or a training file")
     name, _, ref = table.partition("@")
     repo = Repository.open(where)
     version = repo.version(name, ref or "main")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from pyfactory.repo.objects import TableState
 from pyfactory.repo.repository import CommitResult, Repository
 from pyfactory.repo.signing import Signer
 from pyfactory.shard.importers import SideSource
+from pyfactory.shard.importers.selection import JSON_TYPES
+from pyfactory.shard.layout import TEXT
 from pyfactory.shard.manifest import Manifest, Part
 from pyfactory.shard.reader import Side, open_side
 
@@ -88,7 +91,7 @@ class Destination:
         if self.state is not None and self.state.schema != columns:
             raise InvalidInputError(
                 f"table {self.table!r} has the columns {_listed(self.state.schema)} and the import {_listed(columns)}",
-                hint="choose the same --columns, or another table",
+                hint=_remedy(self.state.schema),
             )
 
     def refuse_forgotten(self, parts: Sequence[Part]) -> None:
@@ -116,6 +119,18 @@ class Destination:
 
     def _side(self, digest: Digest) -> Side:
         return open_side(self.repo.objects.map(digest), f"the side {digest} in {self.repo.url}")
+
+
+def _remedy(schema: SchemaValue) -> str:
+    """Return the hint that gives a table's columns as the option to type; one of tokens has none."""
+    columns = {name: kind for name, kind, _ in schema}
+    if columns.pop(TEXT, None) is None:
+        return "choose another table"
+    types = {str(type_): name for name, type_ in JSON_TYPES.items()}
+    # A string is what a name alone stands for, and a type that cannot be named is that of the Parquet file.
+    said = [f"{name}:{types[kind]}" if kind in types and kind != "string" else name for name, kind in columns.items()]
+    first = f"give --columns {shlex.quote(','.join(said))}" if said else "leave --columns out"
+    return f"{first}, or choose another table"
 
 
 def _listed(schema: SchemaValue) -> str:

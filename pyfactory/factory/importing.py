@@ -19,6 +19,8 @@ from pyfactory.job.executors.open import open_executor
 from pyfactory.repo.repository import Repository
 from pyfactory.repo.signing import Signer
 from pyfactory.shard.importers import TARGET_BYTES, Imported, import_sources
+from pyfactory.shard.importers.run import fields_of
+from pyfactory.shard.importers.selection import near
 from pyfactory.shard.importers.sources import expand
 from pyfactory.shard.reader import open_shard
 
@@ -112,7 +114,7 @@ def import_files(
         with open_executor(workers) as executor:
             run = partial(executor.map, stage="import")
             imported = import_sources(repo.objects, paths, **options, **reading, map=run)
-        return add_imported(into, imported, len(imported.sources))
+        return add_imported(into, imported, len(imported.sources), fields=partial(fields_of, paths, glob))
 
 
 def report_earlier(
@@ -130,10 +132,14 @@ def report_earlier(
 
 
 def add_imported(
-    into: Destination, imported: Imported, files: int = 0, said: Mapping[str, Any] = _NOTHING
+    into: Destination,
+    imported: Imported,
+    files: int = 0,
+    said: Mapping[str, Any] = _NOTHING,
+    fields: Callable[[], Sequence[str]] | None = None,
 ) -> ImportReport:
-    """Commit what was imported; `said` is what else the commit says of it."""
-    _check_records(into.repo, imported)
+    """Commit what was imported; `said` is what else the commit says of it, `fields` what records had, None for all."""
+    _check_records(into.repo, imported, fields or (lambda: imported.schema.names))
     into.refuse_forgotten(imported.parts)
     made_by = {**_made_by(into, imported), **said}
     done, state = into.add(imported.parts, schema_value(imported.schema), made_by)
@@ -149,7 +155,7 @@ def add_imported(
     )
 
 
-def _check_records(repo: Repository, imported: Imported) -> None:
+def _check_records(repo: Repository, imported: Imported, fields: Callable[[], Sequence[str]]) -> None:
     """Refuse an import of nothing, and a kept column that no record has: it is a field name that was misspelt."""
     if not imported.parts:
         skipped = f": all {imported.skipped} records were skipped" if imported.skipped else ""
@@ -161,7 +167,11 @@ def _check_records(repo: Repository, imported: Imported) -> None:
         batch = open_shard(repo.objects.map(part.shard), f"shard {part.shard}")
         empty -= {name for name in empty if batch.column(name).null_count < batch.num_rows}
     if empty:
-        raise InvalidInputError(f"no record has the field {min(empty)!r}", hint="check the names in --columns")
+        name, known = min(empty), fields()
+        if name in known:
+            raise InvalidInputError(f"the field {name!r} is null in every record", hint="leave it out of --columns")
+        message = f"no record has the field {name!r}: {near(name, known)}"
+        raise InvalidInputError(message, hint="check the names in --columns")
 
 
 def _made_by(into: Destination, imported: Imported) -> dict[str, Any]:

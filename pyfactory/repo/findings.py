@@ -17,8 +17,8 @@ class Problem:
 
     Attributes:
         kind: `missing`, `corrupt` (not the bytes that were written, or not readable), `count` (two places disagree on
-            a number), `log` (the chain of operations is broken), `run` (the chain of a training run is), or the kind
-            of the error that reading ended in.
+            a number), `log` (the chain of operations is broken), `run` (the chain of a training run is), `unreadable`
+            (no permission, or disk or network fail: it may be whole), or the kind of the error that reading ended in.
         object: Digest of the object, or the key of what is not named by digest.
         tables: Tables that need it, ascending; empty if it belongs to none.
         where: The first commit found that needs it, "" if none does.
@@ -116,7 +116,8 @@ class _Noting:
         missing = isinstance(error, NotFoundError) or isinstance(error.__cause__, NotFoundError)
         if missing and not self._required:
             return True
-        kind = "missing" if missing else error.kind
+        # No permission and a disk that fails are OSErrors.
+        kind = "missing" if missing else "unreadable" if isinstance(error, OSError) else error.kind
         message = error.message if name in error.message else f"{name}: {error.message}"
         self._findings.add(kind, name, message, tables, where)
         return True

@@ -93,12 +93,13 @@ def undo(home: Home, number: int, author: str, message: str) -> Operation:
     Raises:
         NotFoundError: There is no such operation.
         InvalidInputError: It moved something else than branches.
-        ConflictError: A branch has moved since.
+        ConflictError: A branch has moved since, or would come back beside a tag of its name.
         RefusedError: It would delete a protected branch, or a branch that takes signed commits would name another.
     """
     view = home.view()
     operation = _operation(home, view, number)
     changes = [Change(change.ref, change.new, change.old) for change in operation.changes]
+    guards = sweep_guards(view)
     for change in changes:
         if not change.ref.startswith(BRANCH):
             raise InvalidInputError(f"{home.url}: operation {number} {_fixed(change.ref)}", hint=_remedy(change.ref))
@@ -114,17 +115,19 @@ def undo(home: Home, number: int, author: str, message: str) -> Operation:
         else:
             check_kept(home, view, change.new)
             check_signed(home, view, change.ref.removeprefix(BRANCH), change.new, author)
+            if change.old is None:
+                instead = f"make another branch there: pyfactory branch REPO NAME {change.new[:12]}"
+                guards[_check_free(home, view, change.ref, instead)] = None
     if not changes:
         raise InvalidInputError(f"{home.url}: operation {number} moved nothing", hint="pyfactory ops lists them")
     why = message or f"undo operation {number}: {operation.why}"[:200]
-    guards = sweep_guards(view)
     for change in changes:
         guards |= _rules(view, change.ref.removeprefix(BRANCH))
     publish(home.oplog, view, changes, author, why, guards=guards)
     return operation
 
 
-def _check_free(home: Home, view: View, ref: str) -> str:
+def _check_free(home: Home, view: View, ref: str, instead: str = "choose another name") -> str:
     """Return the ref that is of the other kind, branch or tag, and has the same name.
 
     Raises:
@@ -137,7 +140,7 @@ def _check_free(home: Home, view: View, ref: str) -> str:
         if taken in view.refs:
             raise ConflictError(
                 f"{home.url}: {taken} exists already: it names {view.refs[taken]}{by_whom(home.oplog, view, taken)}",
-                hint=f"choose another name{f': {reason}' if reason else ''}",
+                hint=f"{instead}{f': {reason}' if reason else ''}",
             )
     return other
 

@@ -18,9 +18,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pyfactory.core.digest import Digest, digest_of
+from pyfactory.core.durable import translate_os_error
 from pyfactory.core.progress import Progress, no_progress
 from pyfactory.errors import InvalidInputError
 from pyfactory.repo.findings import Findings, Problem, VerifyReport
+from pyfactory.repo.format import FORMAT_KEY
 from pyfactory.repo.home import Home
 from pyfactory.repo.names import BRANCH, TAG
 from pyfactory.repo.oplog import log_key
@@ -63,11 +65,13 @@ def verify(
         What was read, and every problem found. Memory grows with the number of shards, about 250 bytes each.
 
     Raises:
-        InvalidInputError: `resume` is another file, or `workers` no number of threads.
+        InvalidInputError: `resume` is another file or inside the repository, or `workers` no number of threads.
         NotFoundError: The first entry of the log is missing, and `resume` is asked for.
     """
     if workers is not None and workers < 1:
         raise InvalidInputError(f"{workers} workers cannot verify anything", hint="give at least 1")
+    if resume is not None:
+        _check_outside(home, resume)
     findings, advice, tally = Findings(), Findings(), Tally(progress)
     chain = LogCheck(home.store, findings)
     chain.run()
@@ -98,6 +102,17 @@ def verify(
         redacted=tally.redacted,
         advice=advice.all(),
     )
+
+
+def _check_outside(home: Home, file: Path) -> None:
+    """Refuse a file of ours in the folder of a repository, where it could replace what is to be verified."""
+    mark = home.store.path(FORMAT_KEY)
+    if mark is None:
+        return
+    with translate_os_error(file):
+        inside = file.resolve().is_relative_to(mark.parent.resolve())
+    if inside:
+        raise InvalidInputError(f"{file} is inside the repository {home.url}", hint="name a file outside of it")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pyfactory.stream.mixture import Mixture, Source, Weight
 if TYPE_CHECKING:
     from pyfactory.stream.planning import Plan
 
-__all__ = ["AskedPhase", "AskedSource", "Change", "asked_phase", "changed_phase"]
+__all__ = ["AskedPhase", "AskedSource", "Change", "asked_phase", "changed_phase", "check_tokenizers"]
 
 _RECIPE = tuple(Recipe.__dataclass_fields__)
 
@@ -88,6 +88,23 @@ def changed_phase(asked: Sequence[AskedPhase], plan: Plan, at: int, change: Chan
     if recipe == asked[-1].recipe and sources == now:
         raise InvalidInputError(f"nothing changes at position {at}", hint="say what does: weights, version, mixture …")
     return AskedPhase(at, recipe, sources)
+
+
+def check_tokenizers(asked: Sequence[AskedPhase]) -> None:
+    """Raise InvalidInputError if two tables mean different things by the same token."""
+    known: dict[str, tuple[Any, Version]] = {}
+    for source in (source for phase in asked for source in phase.sources):
+        version = source.source.version
+        for kind, value in (
+            ("tokenizer", version.artifacts.get("tokenizer")),
+            ("vocab_size", version.attributes.get("vocab_size")),
+        ):
+            before, first = known.setdefault(kind, (value, version)) if value is not None else (value, version)
+            if before != value:
+                raise InvalidInputError(
+                    f"{first.table}@{first.asked} and {version.table}@{version.asked} have different tokenizers",
+                    hint="build both with one tokenizer: name it in the job of the second",
+                )
 
 
 def _sources_at(asked: Sequence[AskedPhase], plan: Plan, at: int) -> tuple[AskedSource, ...]:

@@ -18,7 +18,7 @@ from pyfactory.order.packing import Geometry, Runs
 from pyfactory.order.permutation import SourceOrder
 from pyfactory.order.recipe import Recipe
 from pyfactory.repo.version import Version
-from pyfactory.stream.asking import AskedPhase, AskedSource
+from pyfactory.stream.asking import AskedPhase, AskedSource, check_tokenizers
 from pyfactory.stream.feed import Feed, StreamTable, open_geometry
 from pyfactory.stream.phase import END, Leaf, Phase, UnseenLeaf, WholeLeaf
 from pyfactory.stream.unseen import Unseen, compare
@@ -82,7 +82,7 @@ def make_plan(
         InvalidInputError: It cannot be done; the message says where.
     """
     planner = _Planner(seed, {} if compared is None else compared)
-    _check_tokenizers(asked)
+    check_tokenizers(asked)
     for phase, following in zip(asked, [*asked[1:], None], strict=True):
         planner.add(phase, END if following is None else following.at)
     return planner.plan()
@@ -266,23 +266,6 @@ class _Planner:
             feed = replace(feed, number=len(self._feeds), phase=len(self._phases))
             self._feeds.append(feed)
         return feed
-
-
-def _check_tokenizers(asked: Sequence[AskedPhase]) -> None:
-    """Raise InvalidInputError if two tables mean different things by the same token."""
-    known: dict[str, tuple[Any, Version]] = {}
-    for source in (source for phase in asked for source in phase.sources):
-        version = source.source.version
-        for kind, value in (
-            ("tokenizer", version.artifacts.get("tokenizer")),
-            ("vocab_size", version.attributes.get("vocab_size")),
-        ):
-            before, first = known.setdefault(kind, (value, version)) if value is not None else (value, version)
-            if before != value:
-                raise InvalidInputError(
-                    f"{first.table}@{first.asked} and {version.table}@{version.asked} have different tokenizers",
-                    hint="build both with one tokenizer: name it in the job of the second",
-                )
 
 
 def _cut_key(version: Version, recipe: Recipe) -> tuple[Any, ...]:

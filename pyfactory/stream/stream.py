@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +11,13 @@ from numpy.typing import NDArray
 from pyfactory.core.digest import Digest, Hasher
 from pyfactory.errors import InvalidInputError
 from pyfactory.order.recipe import Recipe
-from pyfactory.stream.addresses import Addresses, joined
+from pyfactory.stream.addresses import Addresses
 from pyfactory.stream.asking import AskedPhase, Change, asked_phase, changed_phase
 from pyfactory.stream.filling import fill_phases
 from pyfactory.stream.identity import identity_of, redactions_of, versions_of
 from pyfactory.stream.mixture import Mixture, Weight
 from pyfactory.stream.phase import END, Phase
+from pyfactory.stream.places import Places
 from pyfactory.stream.planning import make_plan
 from pyfactory.stream.records import RecordSpan, records_of
 from pyfactory.stream.shards import OpenShards
@@ -25,6 +25,7 @@ from pyfactory.stream.unseen import Unseen
 
 if TYPE_CHECKING:
     from pyfactory.repo.version import Version
+    from pyfactory.stream.find import Finding
 
 __all__ = ["Stream"]
 
@@ -101,7 +102,7 @@ class Stream:
         self._asked, self._require, self._compared = asked, require, compared
         self._plan = make_plan(asked, seed, compared)
         self.phases, self.feeds, self.tables = self._plan.phases, self._plan.feeds, self._plan.tables
-        self._starts = np.array([phase.start for phase in self.phases], np.int64)
+        self._places = Places(self.phases, self.feeds)
         self._shards = OpenShards(self.tables)
 
     def then(
@@ -129,8 +130,8 @@ class Stream:
             versions: New versions by name of source.
             mixture: Other sources altogether; those of a name that there was go on.
             unseen_only: Deliver of the new versions first what is left of the old epoch and what was added, without
-                repeats; what was removed is masked. Then a new epoch of the whole new version begins. A record has changed
-                if its number of tokens has.
+                repeats; what was removed is masked. Then a new epoch of the whole new version begins. A record counts
+                as changed if its number of tokens has.
             **recipe: What changes of `sequence_length`, `block_size`, `window`, `packing`, `across_documents`, `fill`
                 and `response_template`.
 
@@ -213,13 +214,7 @@ class Stream:
         Raises:
             InvalidInputError: A position is negative, behind the end of the stream, or not an integer.
         """
-        array = self._checked(positions)
-        feeds, samples, epochs = self._delivered(array)
-        parts = []
-        for number in np.unique(feeds).tolist() if len(array) else [0]:
-            mine = np.flatnonzero(feeds == number)
-            parts.append((mine, self.feeds[number].addresses(samples[mine], epochs[mine])))
-        return joined(parts, len(array))
+        return self._places.addresses(positions)
 
     def position_of(self, addresses: Addresses) -> Int64s:
         """Return the positions, int64[m], of samples at addresses: the inverse of `addresses`.
@@ -227,23 +222,11 @@ class Stream:
         Raises:
             InvalidInputError: An address is not the start of a sample of this stream.
         """
-        found = np.full(len(addresses), -1)
-        for number in np.unique(addresses.feed).tolist():
-            mine = np.flatnonzero(addresses.feed == number)
-            if not 0 <= number < len(self.feeds):
-                break
-            part = _taken(addresses, mine)
-            samples = self.feeds[number].samples_at(part)
-            there = samples >= 0
-            found[mine[there]] = self.positions(number, samples[there], part.epoch[there])
-        if (found < 0).any():
-            raise InvalidInputError("an address is not the start of a sample", hint="ask the stream that gave it")
-        return found
+        return self._places.position_of(addresses)
 
     def positions(self, feed: int, samples: Int64s, epochs: Int64s) -> Int64s:
         """Return where samples of a feed stand in epochs of it: int64[m]; -1 where its phase does not have them."""
-        one = self.feeds[feed]
-        return self.phases[one.phase].positions_of(one, samples, epochs)
+        return self._places.positions(feed, samples, epochs)
 
     def fill(self, addresses: Addresses, **outputs: Any) -> tuple[NDArray[np.int32] | None, int]:
         """Fill arrays [m, sequence_length] with samples; see `native.ShardSet.fill`. Thread-safe, without the GIL."""
@@ -265,6 +248,15 @@ class Stream:
         The last token of a sample may be a target alone; it is included. O(documents of the samples).
         """
         return records_of(self, start, stop)
+
+    def find(self, record_id: str, **asked: Any) -> Finding:
+        """Return every position at which a record is read, with train step and lane; see `stream.find.find`.
+
+        A record that a job dropped answers with its kept twin, or with the filter that dropped it.
+        """
+        from pyfactory.stream.find import find  # here: training needs none of it
+
+        return find(self, record_id, **asked)
 
     def digest(self, start: int, stop: int) -> Digest:
         """Return the hash of the token content of positions [start, stop).
@@ -292,38 +284,7 @@ class Stream:
         Raises:
             InvalidInputError: The stream has no such position.
         """
-        self._checked([position])
-        return self.phases[int(np.searchsorted(self._starts, position, side="right")) - 1]
-
-    def _delivered(self, positions: Int64s) -> tuple[Int64s, Int64s, Int64s]:
-        if len(self.phases) == 1:
-            return self.phases[0].at(positions)
-        which = np.searchsorted(self._starts, positions, side="right") - 1
-        found = np.empty((3, len(positions)), np.int64)
-        for number in np.unique(which).tolist():
-            mine = which == number
-            found[:, mine] = self.phases[number].at(positions[mine])
-        return found[0], found[1], found[2]
-
-    def _checked(self, positions: Sequence[int] | Int64s) -> Int64s:
-        array = np.asarray(positions)
-        wrong = array.ndim != 1 or (array.size and (array.dtype.kind not in "iu" or array.dtype == np.uint64))
-        if wrong:
-            raise InvalidInputError("positions are not integers below 2^62", hint="positions are 0 to 2^62 - 1")
-        end = self.phases[-1].stop
-        outside = array[(array < 0) | (array >= (END if end is None else end))]
-        if outside.size:
-            hint = "positions are 0 to 2^62 - 1" if end is None else f"the stream ends at position {end}"
-            raise InvalidInputError(f"there is no position {outside[0]}", hint=hint)
-        return array.astype(np.int64, copy=False)
-
-
-def _taken(addresses: Addresses, samples: Int64s) -> Addresses:
-    """Return the addresses of some samples, as far as `Feed.samples_at` looks: their first pieces."""
-    head = addresses.offsets[samples]
-    pieces = {name: getattr(addresses, name)[head] for name in ("table", "shard", "first", "length")}
-    offsets = np.arange(len(samples) + 1)
-    return replace(addresses, **pieces, offsets=offsets, feed=addresses.feed[samples], epoch=addresses.epoch[samples])
+        return self._places.phase_at(position)
 
 
 def _require(version: Version, what: str) -> None:

@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 from cli_runs import Shell
@@ -98,7 +100,7 @@ def test_options_that_do_not_fit(shell: Shell, repo: Path, original: Path) -> No
     for arguments, message, code in (
         (["--columns", "n:float16"], "column 'n:float16' has no known type", 1),
         (["--columns", "n:string"], "raw-1.jsonl:1: field 'n' is a number", 1),
-        (["--columns", "nn"], "no record has the field 'nn'", 1),
+        (["--columns", "nn"], "no record has the field 'nn': there is 'n' | check the names in --columns", 1),
         (["--id", "name"], "raw-1.jsonl:1: no id in field 'name': there is 'id', ", 1),
         (["--text", ""], "the option text is empty", 1),
         (["--workers", "0"], "--workers", 2),
@@ -114,6 +116,28 @@ def test_other_columns_are_refused_before_anything_is_read(shell: Shell, repo: P
     (tmp_path / "bad.jsonl").write_text("no json\n")
     said = shell.refused(repo, "import", repo, "raw", "bad.jsonl")
     assert "table 'raw' has the columns text large_string, n int64 and the import text large_string" in said
+    assert "| give --columns n:int64, or choose another table" in said
+    assert "| choose another table" in shell.refused(repo, "import", repo, "corpus", "bad.jsonl")
+    write_records(tmp_path / "plain.jsonl", documents(3, 1))
+    shell.done("import", repo, "plain", "plain.jsonl")
+    said = shell.refused(repo, "import", repo, "plain", "bad.jsonl", "--columns", "n")
+    assert "| leave --columns out, or choose another table" in said
+
+
+def test_a_field_that_no_record_has(shell: Shell, repo: Path, tmp_path: Path) -> None:
+    """Catches a hint that names no field, or says that there is none of a name that all records have, as null."""
+    records = [{"text": f"{n}", "empty": None, "source": "web"} for n in range(3)]
+    pq.write_table(pa.table({"text": ["a"], "empty": pa.nulls(1, pa.string()), "source": ["web"]}), "a.parquet")
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + b"".join(json.dumps(one).encode() + b"\n" for one in records))
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b'no json\n{"text":"a","source":"web"}\n'))
+    said = shell.refused(repo, "import", repo, "notes", "a.jsonl", "--columns", "sorce")
+    assert "no record has the field 'sorce': there is 'source' | check" in said
+    skip = ("--on-bad-record", "skip")
+    said = shell.refused(repo, "import", repo, "notes", "b.jsonl.gz", "--columns", "zzz", *skip)
+    assert "no record has the field 'zzz': there is 'text', 'source'" in said
+    for name in ("a.jsonl", "a.parquet"):
+        said = shell.refused(repo, "import", repo, "notes", name, "--columns", "empty,source")
+        assert "the field 'empty' is null in every record | leave it out of --columns" in said
 
 
 NAMES = [
@@ -190,7 +214,11 @@ def test_streams_that_cannot_be(shell: Shell, repo: Path) -> None:
         assert re.search(re.escape(message).replace(re.escape(".*"), ".*"), said), said
     for seed in ("-1", str(2**64)):
         assert f"the seed is {seed} | " in shell.refused(repo, "sample", repo, "corpus", "--seed", seed)
-    assert "--seed" in shell.refused(repo, "sample", repo, "corpus", code=2)
+    assert "--seed is missing: give" in shell.refused(repo, "sample", repo, "corpus", code=2)
+    assert "the table is missing: give" in shell.refused(repo, "stream", "stats", repo, "--seed", "1", code=2)
+    Path("training.yaml").write_text("")
+    said = shell.refused(repo, "sample", "training.yaml", "corpus", code=2)
+    assert "training.yaml tells the stream whole: leave out" in said
     last = shell("sample", repo, "corpus", "--seed", str(2**64 - 1), "--sequence-length", "8", "--position", 2**62 - 1)
     assert last.code == 0
 

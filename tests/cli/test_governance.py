@@ -7,6 +7,7 @@ import pty
 import select
 import stat
 import subprocess
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,8 @@ def test_rules_are_set_by_options(shell: Shell, repo: Path) -> None:
     rule = {"gates": gates, "kind": "rule", "protected": True, "signed": False, "v": 1}
     assert shell("rule", "show", repo, "--json").value == {"main": rule}
     said = shell("rule", "set", repo, "main", "--signed", "--json").value
-    assert said == {"branch": "main", "changed": True, "rule": rule | {"signed": True}, "unknown_tables": []}
+    noted: dict[str, list[str]] = {"unknown_tables": [], "unsuited": []}
+    assert said == {"branch": "main", "changed": True, "rule": rule | {"signed": True}, **noted}
     shell.done("rule", "set", repo, "main", "--no-protected", "--no-gates")
     now = {"gates": [], "kind": "rule", "protected": False, "signed": True, "v": 1}
     assert shell("rule", "show", repo, "main", "--json").value == {"main": now}
@@ -104,6 +106,19 @@ def test_a_table_that_a_branch_lacks_is_noted(shell: Shell, repo: Path) -> None:
     again = shell("rule", "set", repo, "main", "--protected", "--json")
     assert again.value["unknown_tables"] == ["rwa"] and again.err == ""
     assert shell("rule", "set", repo, "later", "--gate", "schema:rwa").err == "", "it may be made with that table"
+
+
+def test_a_gate_that_cannot_judge_a_table_is_noted(shell: Shell, repo: Path) -> None:
+    """Catches a gate on texts for a table of tokens, which shows only when a merge is refused."""
+    good = ("language:raw:allowed=en", "duplicates:corpus", "language:allowed=en")
+    gates = [("--gate", gate) for gate in ("language:corpus:allowed=en", "nulls:raw:columns=nn", *good)]
+    said = shell("rule", "set", repo, "main", *chain(*gates))
+    assert said.code == 0, said.err
+    assert "the table 'corpus' of main has no text column 'text': the gate language fails until" in said.err
+    assert "the table 'raw' of main has no column 'nn': the gate nulls fails until" in said.err
+    assert said.err.count("note:") == 2
+    again = shell("rule", "set", repo, "main", "--protected", "--json")
+    assert [each["gate"] for each in again.value["unsuited"]] == ["language", "nulls"] and again.err == ""
 
 
 def test_rules_are_set_by_a_file(shell: Shell, repo: Path, tmp_path: Path) -> None:

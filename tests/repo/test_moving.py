@@ -128,6 +128,28 @@ def test_a_branch_and_a_tag_cannot_share_a_name(filled: Repository, monkeypatch:
     assert "branch/both" not in filled.view().refs
 
 
+def test_undo_brings_no_branch_back_beside_a_tag(filled: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a name that is both, also when the tag is made meanwhile; what undoes no deletion is not in its way."""
+    filled.branch("exp", "dev")
+    made = filled.view().n
+    was = filled.delete_branch("exp")
+    deleted = filled.view().n
+
+    def meanwhile(*_: object) -> None:
+        monkeypatch.undo()
+        filled.tag("exp")
+
+    monkeypatch.setattr(moving, "check_kept", meanwhile)
+    with pytest.raises(ConflictError):
+        filled.undo(deleted)
+    assert "branch/exp" not in filled.view().refs
+    with pytest.raises(ConflictError, match=rf"tag/exp exists already.*pyfactory branch REPO NAME {was[:12]}"):
+        filled.undo(deleted)
+    with pytest.raises(ConflictError, match="it is gone"):
+        filled.undo(made)
+    assert filled.branch("exp2", was[:12]) == was
+
+
 def test_undo_says_that_a_branch_is_gone(filled: Repository) -> None:
     """Catches a message in which a branch names None."""
     filled.branch("exp")

@@ -10,7 +10,7 @@ from repo_tables import made_by_import, made_by_job, raw_part, raw_state, state_
 
 from pyfactory.core.canonical import encode
 from pyfactory.core.digest import Digest
-from pyfactory.errors import UnavailableError
+from pyfactory.errors import PyfactoryError, ReadOnlyError, UnavailableError
 from pyfactory.repo.findings import Problem
 from pyfactory.repo.objects import Commit, TableState, Tree
 from pyfactory.repo.operation import Change
@@ -120,12 +120,14 @@ def test_an_object_that_cannot_be_read_is_not_called_damaged() -> None:
     repository, needs = build()
     digest = next(digest for digest, tables in needs.items() if tables == ("raw", "twin"))
 
-    def fail(_: int, method: str, key: str) -> None:
-        if method == "get" and key.endswith(digest[2:]):
-            raise UnavailableError(f"{key}: the disk does not answer")
+    for error in (UnavailableError("the disk does not answer"), ReadOnlyError("no permission")):
 
-    report = Repository.open(Faulty(repository.store, before=fail)).verify()
-    assert of(report.problems) == {digest: ("unavailable", ("raw", "twin"))}
+        def fail(_: int, method: str, key: str, error: PyfactoryError = error) -> None:
+            if method == "get" and key.endswith(digest[2:]):
+                raise error
+
+        report = Repository.open(Faulty(repository.store, before=fail)).verify()
+        assert of(report.problems) == {digest: ("unreadable", ("raw", "twin"))}
 
 
 # Counts

@@ -12,6 +12,7 @@ from pyfactory.core.canonical import encode
 from pyfactory.core.digest import NO_DIGEST, Digest, digest_of
 from pyfactory.errors import InvalidInputError
 from pyfactory.repo.findings import Findings, Problem
+from pyfactory.repo.repository import Repository
 from pyfactory.repo.rules import NO_RULE
 from pyfactory.repo.scrub import Sample
 from pyfactory.repo.sweep import gc
@@ -125,6 +126,16 @@ def test_a_resume_file_of_something_else_is_refused_and_kept(tmp_path: Path) -> 
         start = b"PFSCRUB1" + bytes.fromhex(digest_of(place.store.get("log/" + "0" * 20)))
         (tmp_path / "file").write_bytes(start[:length])
         assert verify(place, resume=tmp_path / "file").problems == []
+
+
+def test_a_resume_file_inside_the_repository_is_refused(tmp_path: Path) -> None:
+    """Catches a file of ours among the objects, or one of theirs that is taken for ours; links are followed."""
+    repository = Repository.create(tmp_path / "repository")
+    (tmp_path / "link").symlink_to(tmp_path / "repository")
+    for inside in ("repository/state", "repository/log/state", "link/objects/state"):
+        with pytest.raises(InvalidInputError, match=r"inside the repository.*outside"):
+            verify(repository, resume=tmp_path / inside)
+    assert verify(repository, resume=tmp_path / "repository-2").problems == []
 
 
 def test_after_a_sweep_what_nothing_leads_to_may_be_gone_and_the_rest_not() -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyfactory.core.digest import Buffer, Digest, digest_of
 from pyfactory.errors import ConflictError
-from pyfactory.repo.gates.base import Verdict
+from pyfactory.repo.gates.base import Proposal, Verdict
+from pyfactory.repo.gates.open import make_gate
 from pyfactory.repo.gates.run import judge
+from pyfactory.repo.gates.sketch import Sketches
 from pyfactory.repo.history import merge_base
 from pyfactory.repo.home import Home
 from pyfactory.repo.merge import merge_trees
 from pyfactory.repo.names import BRANCH, check_ref_name
 from pyfactory.repo.objects import Tree, load_commit, load_tree
 from pyfactory.repo.resolve import resolve
-from pyfactory.repo.rules import branch_rule
+from pyfactory.repo.rules import GateRule, branch_rule
 from pyfactory.store.content import Objects
 
-__all__ = ["judge_merge"]
+__all__ = ["judge_merge", "unsuited"]
 
 
 def judge_merge(home: Home, source: str, into: str) -> list[Verdict]:
@@ -40,6 +44,28 @@ def judge_merge(home: Home, source: str, into: str) -> list[Verdict]:
     objects = _Unwritten(home.objects)
     before, after = _merged(objects, head, theirs, f"{home.url}: {source} and {into}")
     return judge(objects, rules, before, after, keep=False)
+
+
+def unsuited(home: Home, branch: str, rules: Sequence[GateRule]) -> list[tuple[str, str, str]]:
+    """Return why gates cannot judge tables of a branch that they name, such as one of tokens without any text.
+
+    Args:
+        home: The repository.
+        branch: The branch; without it, or without the table, nothing is known yet.
+        rules: The gates.
+
+    Returns:
+        Gate, table, and what the table lacks: "has no text column 'text'".
+    """
+    head = home.view().refs.get(BRANCH + branch)
+    tables = {} if head is None else _tree(home.objects, head).tables
+    sketches = Sketches(home.objects, keep=False)
+    found = []
+    for rule in rules:
+        if (state := tables.get(rule.table)) is not None:
+            proposal = Proposal(home.objects, rule.table, state, state, (), (), tables, sketches)
+            found.append((rule.gate, rule.table, make_gate(rule).obstacle(proposal)))
+    return [each for each in found if each[-1]]
 
 
 def _merged(objects: Objects, head: Digest | None, theirs: Digest, what: str) -> tuple[Tree | None, Tree]:

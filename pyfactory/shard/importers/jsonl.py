@@ -13,10 +13,10 @@ import pyarrow as pa
 
 from pyfactory.errors import InvalidInputError
 from pyfactory.shard.importers.rows import Bad, RowBuilder, Rows
-from pyfactory.shard.importers.selection import MAX_ID_BYTES, RESERVED_ID, Selection, near
+from pyfactory.shard.importers.selection import MAX_ID_BYTES, MAX_RECORD_BYTES, RESERVED_ID, Selection, near
 from pyfactory.shard.importers.streams import DamagedStreamError, RawFile, Read, refuse_changed, unpacked
 
-__all__ = ["read_jsonl"]
+__all__ = ["jsonl_fields", "read_jsonl"]
 
 _PIECE_BYTES = 1 << 20
 _MAX_INT64 = 2**63 - 1
@@ -58,6 +58,21 @@ def read_jsonl(raw: RawFile, file: int, selection: Selection) -> Iterator[Rows]:
         if first == 1:
             hint += " (a file that is not packed must not be called so)"
         raise InvalidInputError(f"{raw.source.path}:{first}: {error}", hint=hint) from error
+
+
+def jsonl_fields(raw: RawFile) -> list[str]:
+    """Return the fields of the first records of a file, about one MB of them; what is no record is passed over."""
+    fields: dict[str, None] = {}
+    for lines in _lines(unpacked(raw), MAX_RECORD_BYTES):
+        for line in lines:
+            try:
+                record = orjson.loads((line or b"").removeprefix(_BOM))
+            except ValueError:
+                continue
+            fields |= dict.fromkeys(record) if isinstance(record, dict) else {}
+        if fields:
+            break
+    return list(fields)
 
 
 def _refuse_others(raw: RawFile, line: bytes) -> None:

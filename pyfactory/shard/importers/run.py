@@ -13,15 +13,17 @@ from pyfactory.core.progress import Progress, no_progress
 from pyfactory.errors import InvalidInputError
 from pyfactory.shard.importers.existing import SideSource
 from pyfactory.shard.importers.indexing import Map, index_shards, temporary_folder
+from pyfactory.shard.importers.jsonl import jsonl_fields
 from pyfactory.shard.importers.parquet import check_parquet, parquet_schema
 from pyfactory.shard.importers.reading import MAX_BAD_LISTED, Course, FileReport, Reading, read_listing
-from pyfactory.shard.importers.selection import Column, Selection, parse_columns, select
+from pyfactory.shard.importers.selection import PATH, Column, Selection, parse_columns, select
 from pyfactory.shard.importers.sources import Format, SourceFile, Task, expand, group
 from pyfactory.shard.importers.staging import StagedShard
+from pyfactory.shard.importers.streams import RawFile
 from pyfactory.shard.manifest import Part
 from pyfactory.store.content import Objects
 
-__all__ = ["TARGET_BYTES", "Imported", "Map", "import_sources"]
+__all__ = ["TARGET_BYTES", "Imported", "Map", "fields_of", "import_sources"]
 
 TARGET_BYTES = 16 << 20
 """Content of a shard, and what small files share a task. No larger: jobs cut work by shard, and cores would idle."""
@@ -111,6 +113,18 @@ def import_sources(
     listed = [file.listed(each.digest, each.records, each.skipped) for file, each in zip(files, reports, strict=True)]
     records, skipped = sum(report.records for report in reports), sum(report.skipped for report in reports)
     return Imported(parts, selection.schema, listed, records, skipped, bad, options)
+
+
+def fields_of(sources: Sequence[Path], glob: str = "*") -> list[str]:
+    """Return the fields of the first records of the first file: what a mistyped name may have meant."""
+    file = expand(sources, glob)[0]
+    match file.format:
+        case Format.JSONL:
+            with RawFile(file, lambda count: None) as raw:
+                return jsonl_fields(raw)
+        case Format.PARQUET:
+            return list(parquet_schema(file.path).names)
+    return [PATH]
 
 
 def _check_options(options: dict[str, Any], target_bytes: int) -> None:

@@ -94,7 +94,8 @@ def expand(sources: Sequence[Path], glob: str = "*") -> list[SourceFile]:
 
     Raises:
         NotFoundError: A source does not exist, or a link in a folder leads nowhere.
-        InvalidInputError: There is nothing to read, a file is empty, special or packed in an unknown way.
+        InvalidInputError: There is nothing to read, a file is empty, special or packed in an unknown way, or a folder
+            is a repository, holds one or lies in one.
     """
     if not sources:
         raise InvalidInputError("there is nothing to import", hint="name at least one file or folder")
@@ -103,6 +104,8 @@ def expand(sources: Sequence[Path], glob: str = "*") -> list[SourceFile]:
         with translate_os_error(source):
             mode = source.stat().st_mode
             if stat.S_ISDIR(mode):
+                for place in source.resolve().parents:
+                    _refuse_repository(place, source)
                 files += _members(source, glob)
             elif stat.S_ISREG(mode):
                 files.append(_source_file(source, source.name, source.name))
@@ -145,6 +148,7 @@ def _walk(folder: Path, glob: str) -> Iterator[Path]:
     pending = [folder]
     while pending:
         place = pending.pop()
+        _refuse_repository(place, folder)
         with translate_os_error(place), os.scandir(place) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
@@ -154,6 +158,17 @@ def _walk(folder: Path, glob: str) -> Iterator[Path]:
                     pending.append(path)
                 elif fnmatchcase(entry.name, glob) and _is_wanted(entry):
                     yield path
+
+
+def _refuse_repository(place: Path, source: Path) -> None:
+    """Refuse a source that is a repository, holds one or lies in one: its objects would be read as documents."""
+    try:
+        if not ((place / "format.json").is_file() and (place / "log").is_dir()):
+            return
+    except OSError:  # what cannot be looked into is told when it is to be read
+        return
+    message = f"{source} holds files of the pyfactory repository {place}, which are no documents"
+    raise InvalidInputError(message, hint="name files, or folders that neither hold a repository nor lie in one")
 
 
 def _is_wanted(entry: os.DirEntry[str]) -> bool:

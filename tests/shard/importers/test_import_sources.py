@@ -92,6 +92,16 @@ def test_what_cannot_be_read_is_told_before_anything_is(tmp_path: Path) -> None:
         expand([bad_name])
 
 
+def test_a_repository_is_no_folder_of_documents(tmp_path: Path) -> None:
+    """Catches objects that are imported as texts: of the folder itself, of one above it and of one below."""
+    touch(tmp_path / "work", "a.txt", "repo/format.json", "repo/log/0", "repo/objects/ab/cd", "log/b", "c/format.json")
+    (tmp_path / "link").symlink_to(tmp_path / "work" / "repo" / "objects")
+    for source in ("work", "work/repo", "work/repo/objects/ab", "link"):
+        with pytest.raises(InvalidInputError, match=r"of the pyfactory repository .*/work/repo,.*neither hold"):
+            expand([tmp_path / source])
+    assert len(expand([tmp_path / "work" / "log", tmp_path / "work" / "c"])) == 2
+
+
 def test_links_are_followed_to_files_only(tmp_path: Path) -> None:
     """A link to a folder could lead back up, for ever; one to nothing would be records silently lost."""
     touch(tmp_path / "in", "a.txt")
