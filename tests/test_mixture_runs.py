@@ -16,6 +16,7 @@ from pyfactory.audit import runs_that_saw, trace
 from pyfactory.cli.trace_view import show_trace
 from pyfactory.ledger import Run, read_run
 from pyfactory.loader.loader import DataLoader
+from pyfactory.repo.forget import forget
 from pyfactory.repo.repository import Repository
 from pyfactory.repo.sweep import gc
 from pyfactory.stream.mixture import Mixture, Source
@@ -174,7 +175,8 @@ def test_a_checkpoint_leads_to_all_its_sources(folder: Path, capsys: pytest.Capt
     assert early.samples == RESUMED and early.tokens == RESUMED * L
 
 
-def test_every_record_is_found_where_it_was_received(folder: Path) -> None:
+@pytest.mark.parametrize("after", [False, True])
+def test_every_record_is_found_where_it_was_received(folder: Path, after: bool) -> None:
     """Catches: records of a second source or an added shard that are not found; removed ones that are."""
     got, first, second, changes = trained(folder)
     wanted: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -185,6 +187,10 @@ def test_every_record_is_found_where_it_was_received(folder: Path) -> None:
                 if read & set(tokens):
                     wanted[name, run].append(position)
     names = [name for name, _ in OLD + ADDED + CODE]
+    if after:  # nothing moves, and what was forgotten is found under the name it had
+        forget(Repository.open(folder / "data"), [name for name, _ in (OLD + ADDED)[::2]], "asked to", who="Ada")
+        forget(Repository.open(folder / "other"), [name for name, _ in CODE[::2]], "asked to", who="Ada")
+        assert trace(folder / "b.pt").samples == LAST
     seen = runs_that_saw(Repository.open(folder / "data"), names)
     assert {(one.record, one.run): [*one.positions] for one in seen if one.positions} == wanted
     assert all(one.exact and not one.unknown for one in seen)

@@ -77,8 +77,11 @@ def samples_of(draw: st.DrawFn, table: Table, length: int) -> list[list[tuple[in
     for _ in range(draw(st.integers(1, 4))):
         room, pieces = draw(st.one_of(st.just(length + 1), st.integers(1, length + 1))), []
         while room:
-            near = st.sampled_from([bound for bound in table.bounds if bound < total])
-            first = draw(st.one_of(st.integers(0, total - 1), near))
+            near = [bound for bound in table.bounds if bound < total]
+            touching = [sum(piece) for piece in pieces[-1:] if sum(piece) < total]
+            first = draw(
+                st.one_of(st.integers(0, total - 1), *(st.sampled_from(each) for each in (near, touching) if each))
+            )
             count = min(room, total - first, draw(st.one_of(st.just(room), st.integers(1, room))))
             pieces.append((first, count))
             room = 0 if len(pieces) == 6 else room - count
@@ -305,6 +308,14 @@ def test_padding_by_hand() -> None:
     assert found["doc_ids"] == [[0, 0, 0, 1, 1, 2, 2], [0, *[1] * 6]]
     assert found["cu_seqlens"] == [0, 3, 5, 7, 8, 14]
     assert found["longest"] == [6]  # padding is a document of its own
+
+
+def test_pieces_that_follow_one_another_are_as_one() -> None:
+    """Mutants: every piece begins a document; a document is overlooked where one that follows another begins."""
+    whole = filled([[(1, 7)]], 8)
+    for pieces in ([(1, 1), (2, 6)], [(1, 2), (3, 5)], [(1, 3), (4, 4)], [(1, 4), (5, 3)], [(1, 5), (6, 1), (7, 1)]):
+        assert filled([pieces], 8) == whole
+    assert whole["targets"] == [[12, IGNORE, 14, IGNORE, 16, 17, IGNORE, IGNORE]]
 
 
 def test_a_sample_as_long_as_its_inputs_has_no_last_target() -> None:

@@ -146,4 +146,4 @@ def test_a_dead_store_ends_the_search() -> None:
     alive.clear()
     report = repository.verify()
     found = [(problem.kind, problem.object) for problem in (*report.problems, *report.advice)]
-    assert found == [("unavailable", log_key(0)), ("unavailable", "runs"), ("unavailable", "memo")]
+    assert found == [("unreadable", log_key(0)), ("unreadable", "runs"), ("unreadable", "memo")]
