@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pyfactory.errors import InvalidInputError, NotFoundError
-from pyfactory.job.document import Document, Where, nearest, read_document
+from pyfactory.job.complaint import complaint
+from pyfactory.job.document import Document, Where, read_document
 from pyfactory.order.recipe import Recipe
 
 __all__ = [
@@ -55,7 +56,8 @@ class PhaseEntry(BaseModel):
         version: The new version of the only source.
         versions: New versions by name of source.
         unseen_only: Whether of the new versions first only that is delivered which was not seen.
-        sequence_length, block_size, window, packing, across_documents, fill, response_template: As in a recipe.
+        sequence_length, block_size, window, packing, across_documents, fill, response_template: As in a recipe; an
+            empty response_template ends the one before.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -76,7 +78,8 @@ class PhaseEntry(BaseModel):
 
     def recipe(self) -> dict[str, Any]:
         """Return what changes of the recipe."""
-        return self.model_dump(include=set(Recipe.__dataclass_fields__), exclude_none=True)
+        changes = self.model_dump(include=set(Recipe.__dataclass_fields__), exclude_none=True)
+        return changes | ({"response_template": ()} if self.response_template == [] else {})
 
 
 class Training(BaseModel):
@@ -101,17 +104,17 @@ class Training(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     repository: str
-    seed: int
+    seed: int = Field(ge=0, lt=2**64)
     recipe: str
-    global_batch: int
+    global_batch: int = Field(ge=1)
     table: str | None = None
     version: str | None = None
     mixture: dict[str, SourceEntry] | None = None
     phases: list[PhaseEntry] = []
-    batch_size: int | None = None
+    batch_size: int | None = Field(None, ge=1)
     strided: bool = False
-    num_workers: int = 2
-    prefetch_factor: int = 2
+    num_workers: int = Field(2, ge=0)
+    prefetch_factor: int = Field(2, ge=1)
     fields: list[str] | None = None
 
 
@@ -124,7 +127,7 @@ class _Recipe(BaseModel):
     packing: str = "concat"
     across_documents: bool = False
     fill: int = 0
-    response_template: list[int] = []
+    response_template: list[int] | None = None
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -145,7 +148,9 @@ def load_recipe(path: str | Path) -> Recipe:
     recipe, document = load_with_lines(path, _Recipe)
     values = recipe.model_dump()
     with located(document, *((name,) for name in values)):
-        return Recipe(**{**values, "response_template": tuple(recipe.response_template)})
+        template = values.pop("response_template")
+        # A list, also an empty one, is a template that was asked for; () is none.
+        return Recipe(**values, response_template=() if template is None else template)
 
 
 def load(path: str | Path, model: type[Model]) -> Model:
@@ -159,7 +164,7 @@ def load_with_lines(path: str | Path, model: type[Model]) -> tuple[Model, Docume
     try:
         return model.model_validate(document.value), document
     except ValidationError as error:
-        raise _refusal(document, model, error) from error
+        raise complaint(document, model, error) from error
 
 
 @contextmanager
@@ -177,31 +182,3 @@ def located(document: Document, *places: Where) -> Iterator[None]:
         key = ".".join(map(str, where))
         said = error.message if error.message.startswith(f"{where[-1]} ") else f"{key}: {error.message}"
         raise type(error)(f"{document.at(where)}: {said}", hint=error.hint) from error
-
-
-def _refusal(document: Document, model: type[BaseModel], error: ValidationError) -> InvalidInputError:
-    first = error.errors()[0]
-    where = tuple(first["loc"])
-    if first["type"] != "missing":
-        # Behind the way to a value that may be of several types, pydantic names the type that it tried.
-        while where and where not in document.lines:
-            where = where[:-1]
-    key = ".".join(map(str, where)) or "the file"
-    if first["type"] == "extra_forbidden":
-        allowed = _model_at(model, where).model_fields
-        return InvalidInputError(f"{document.at(where)}: unknown key {key!r}", hint=nearest(str(where[-1]), allowed))
-    return InvalidInputError(f"{document.at(where)}: {key}: {first['msg']}")
-
-
-def _model_at(model: type[BaseModel], where: Where) -> type[BaseModel]:
-    """Return the model whose key a place is."""
-    for step in where[:-1]:
-        if step in model.model_fields:
-            model = _nested(model.model_fields[str(step)].annotation) or model
-    return model
-
-
-def _nested(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _nested(part)) is not None), None)

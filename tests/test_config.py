@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from pyfactory.config import load_recipe, load_training
 from pyfactory.errors import InvalidInputError, NotFoundError
 from pyfactory.factory.loading import open_loader, open_stream
+from pyfactory.order.recipe import Recipe
 from pyfactory.repo.repository import Repository
 from pyfactory.stream.mixture import Mixture, Source
 from pyfactory.stream.stream import Stream
@@ -116,6 +118,32 @@ def test_the_loader_of_a_training_file(folder):
     assert [first["indices"].tolist(), second["indices"].tolist()] == [[1, 3], [5, 7]]
 
 
+def test_a_phase_off_the_grid_of_train_steps_is_told_when_the_file_is_opened(folder):
+    """Not refused: the file may go on with a run whose global batch was another. Catches: hours until it is told."""
+    file = write(folder, SINGLE + "phases:\n  - {at: 16, fill: 3}\n  - {at: 21, sequence_length: 16}\n")
+    with pytest.warns(
+        UserWarning, match=r"training.yaml:9: phases.1: sequence_length .* at position 21, in the"
+    ) as told:
+        loader = open_loader(file, rank=0, world_size=1)
+    assert told[0].filename == __file__
+    with pytest.raises(InvalidInputError, match=r"the train step \[16, 24\)"):
+        next(iter(loader))
+    loader.load_state_dict({**loader.state_dict(), "position": 5})
+    with loader:
+        assert next(iter(loader))["span"] == (5, 13)
+    with open_loader(write(folder, SINGLE + "phases:\n  - {at: 21, fill: 3}\n"), rank=0, world_size=1):
+        pass
+
+
+def test_an_empty_template_of_a_phase_ends_the_one_before(tmp_path):
+    """Catches: no way out of a template, since a recipe refuses an empty list."""
+    phases = "phases:\n  - {at: 8, packing: concat, response_template: []}\n  - {at: 16, response_template: [3]}\n"
+    ended, begun = (phase.recipe() for phase in load_training(write(tmp_path, SINGLE + phases)).phases)
+    before = Recipe(packing="documents", response_template=(7,))
+    assert replace(before, **ended) == Recipe()
+    assert replace(before, **begun).response_template == (3,)
+
+
 def test_shipped_examples():
     """Every phase of the curriculum begins where a train step does."""
     training = load_training(CONFIGS / "curriculum.yaml")
@@ -134,7 +162,7 @@ MISTAKES = [
     ),
     (MIXED.replace("epochs:", "epoch:"), "training.yaml:11: unknown key 'mixture.code.epoch'", "'epochs'"),
     (MIXED.replace('"0.7"', "0.7"), "training.yaml:6: 0.7 is a number with a fraction", "quote it"),
-    (MIXED.replace('"0.7"', "true"), "training.yaml:6: mixture.web.weight: ", ""),
+    (MIXED.replace('"0.7"', "true"), "training.yaml:6: mixture.web.weight: true is not text or a whole number", ""),
     (MIXED.replace('"0.7"', '"-1"'), "training.yaml:5: mixture: ", ""),
     (MIXED.replace('"0.7"', '"a lot"'), "training.yaml:5: mixture: ", ""),
     (MIXED.replace('"4.5"', '"0"'), "training.yaml:11: epochs is '0'", ""),
@@ -144,7 +172,20 @@ MISTAKES = [
     (MIXED + "version: v1\n", "training.yaml:13: version: the mixture names", "not both"),
     (BEGIN + "table: web\n", "training.yaml:1: version: it is not given", "mixture"),
     (BEGIN, "training.yaml:1: version: it is not given", "mixture"),
-    (SINGLE.replace("seed: 7\n", ""), "training.yaml:1: seed: ", ""),
+    (SINGLE.replace("seed: 7\n", ""), "training.yaml:1: seed: it is not given", "add it"),
+    (SINGLE.replace("repository:", "repositry:"), "training.yaml:1: unknown key 'repositry'", "'repository'?"),
+    (SINGLE.replace("seed: 7", "seed: -7"), "training.yaml:2: seed: -7 is out of range", "at least 0"),
+    (SINGLE.replace("seed: 7", f"seed: {2**64}"), "training.yaml:2: seed: 18446744073709551616 is", "less than"),
+    (SINGLE.replace("seed: 7", "seed: '7'"), "training.yaml:2: seed: '7' is not a whole number", "quotes: 7"),
+    (SINGLE.replace("batch: 8", "batch: 0"), "training.yaml:4: global_batch: 0 is out of range", "at least 1"),
+    (SINGLE + "batch_size: 0\n", "training.yaml:7: batch_size: 0 is out of range", "at least 1"),
+    (SINGLE.replace("web", "7"), "training.yaml:5: table: 7 is not text", 'in quotes: "7"'),
+    (SINGLE + "fields: indices\n", "training.yaml:7: fields: 'indices' is not a list", "write [a, b]"),
+    (SINGLE + "strided: 1\n", "training.yaml:7: strided: 1 is not true or false", ""),
+    (SINGLE + "phases: [4]\n", "training.yaml:7: phases.0: 4 is not a mapping", "its keys: at, weights"),
+    (BEGIN + "mixture: {web: v1}\n", "training.yaml:5: mixture.web: 'v1' is not a mapping", "keys: table, version"),
+    ("[]", "training.yaml:1: the file: a list is not a mapping", "its keys: repository, seed"),
+    ("", "training.yaml:1: the file is empty", "its keys: repository, seed"),
     (SINGLE + "phases:\n  - sequence_length: 4\n", "training.yaml:8: phases.0.at: ", ""),
     (SINGLE + "phases:\n  - at: 0\n    fill: 4\n", "training.yaml:8: phases.0: a phase cannot begin at 0", ""),
     (
@@ -188,6 +229,30 @@ def test_a_mistake_names_file_line_and_key(folder, text, said, hint):
 
 
 @pytest.mark.parametrize(
+    ("text", "world", "said", "hint"),
+    [
+        (SINGLE, 3, "training.yaml:4: global_batch: a global_batch of 8 cannot be shared by 3 ranks", "world size"),
+        (SINGLE + "batch_size: 3\n", 1, "training.yaml:4: global_batch: a global_batch of 8 over 1 ranks", "multiple"),
+        (
+            SINGLE.replace("batch: 8", "batch: 900"),
+            1,
+            "training.yaml:4: global_batch: a train step takes 900",
+            "smaller",
+        ),
+        (SINGLE + "fields: [input_id]\n", 1, "training.yaml:7: fields: a batch has no field 'input_id'", ", span"),
+    ],
+)
+def test_what_the_loader_finds_names_the_line_as_well(folder, text, world, said, hint):
+    """Catches: an error of a loader that leaves the reader of a training file to guess."""
+    with pytest.raises(InvalidInputError) as caught:
+        open_loader(write(folder, text), rank=0, world_size=world)
+    assert said in caught.value.message
+    assert hint in caught.value.hint
+    with pytest.raises(InvalidInputError, match=r"^rank 8 of world_size 2"):
+        open_loader(write(folder, SINGLE), rank=8, world_size=2)
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("sequence_length: 8\nwindow: 0\n", "recipe.yaml:2: window is 0"),
@@ -195,7 +260,11 @@ def test_a_mistake_names_file_line_and_key(folder, text, said, hint):
         ("sequence_length: 8\nacross_documents: 1\n", "recipe.yaml:2: across_documents: "),
         ("sequence_length: 8\nfill: -3\n", "recipe.yaml:2: fill is -3"),
         ("sequence_length: 8\n\nresponse_template: [3, 4]\n", "recipe.yaml:3: response_template says nothing"),
-        ("sequence_length: 8\nresponse_template: [a]\n", "recipe.yaml:2: response_template.0: "),
+        (
+            "sequence_length: 8\nresponse_template: [a]\n",
+            "recipe.yaml:2: response_template.0: 'a' is not a whole number",
+        ),
+        ("sequence_length: 8\nresponse_template: []\n", "recipe.yaml:2: response_template has no tokens"),
     ],
 )
 def test_a_recipe_names_the_line_as_well(tmp_path, text, said):

@@ -149,6 +149,7 @@ def test_tokens_with_their_tokenizer(tmp_path: Path) -> None:
     assert (dict(again.attributes), dict(again.artifacts)) == (dict(plain.attributes), dict(plain.artifacts))
     assert again.to_arrow().column("tokens").to_pylist() == plain.to_arrow().column("tokens").to_pylist()
     sample = describe_sample(Stream(again, seed=1, sequence_length=16), 0)
+    assert 0 < sample["targets"] <= 16
     assert sample["records"] and all(record["id"].startswith("b3:") for record in sample["records"])
     with pytest.raises(InvalidInputError, match="more than vocab_size 5"):
         import_tokens(

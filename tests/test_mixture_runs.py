@@ -169,8 +169,12 @@ def test_a_checkpoint_leads_to_all_its_sources(folder: Path, capsys: pytest.Capt
     assert len(found.unknown) == 3  # these tables were made by hand: their commits do not say how
     show_trace(found)
     shown = capsys.readouterr().out
-    for text in (f"{tokens['code', 'v7']} tokens", "snippets@v7", "web@new", "(tag old)", "from position 120"):
+    for text in (f"{tokens['code', 'v7']} tokens", "snippets@v7", "web@new", "(tag old)"):
         assert text in shown
+    phases = [text.strip() for text in shown.splitlines() if "from position" in text]  # each tells what has changed
+    assert "web@old" in phases[0] and phases[0].count("weight 1") == 2 and "unseen" not in phases[0]
+    assert "web@new" in phases[1] and "what is unseen first" in phases[1]
+    assert phases[2].startswith("from position 120 on: ") and phases[2].endswith("; sequence_length 9")
     early = trace(folder / "a.pt")
     assert early.samples == RESUMED and early.tokens == RESUMED * L
 

@@ -16,8 +16,9 @@ import pytest
 
 import pyfactory as pf
 from pyfactory.cli import app
+from pyfactory.cli.packing import show_packing
 from pyfactory.core.digest import Digest
-from pyfactory.errors import ConflictError, InvalidInputError, NotFoundError
+from pyfactory.errors import ConflictError, CorruptError, InvalidInputError, NotFoundError
 from pyfactory.factory import build, forget_records, pack, take_tables
 from pyfactory.factory.tables import appended, publish, replaced
 from pyfactory.native.reference import batch_of
@@ -398,3 +399,45 @@ def test_a_packed_table_leads_back_to_its_raw_files(tmp_path: Path) -> None:
     found = pf.trace(tmp_path / "a.pt")
     assert found.unknown == [] and len(found.jobs) == 1
     assert {file.name for file in found.raw_files} == {"raw-1.jsonl", "raw-2.jsonl"}
+
+
+def test_a_packing_that_is_gone_is_made_again(tmp_path: Path) -> None:
+    """Catches: an error that names an object, and not what to do."""
+    repo = repository(tmp_path / "repo")
+    done = pack(repo, "corpus", sequence_length=8)
+    shape: dict[str, Any] = {"seed": 3, "sequence_length": 8, "packing": "best_fit"}
+    before = pf.Stream(repo.version("corpus"), **shape).tokens([0, 1])
+    for digest in (Digest(done.packing), *ranges(repo, Digest(done.packing))):
+        path = repo.objects.path(digest)
+        assert path is not None
+        path.unlink()
+        with pytest.raises(NotFoundError, match=rf"{digest}.* is missing: .*pyfactory pack .*again"):
+            pf.Stream(repo.version("corpus"), **shape).tokens([0, 1])
+        assert not pack(repo, "corpus", sequence_length=8).created
+        assert (pf.Stream(repo.version("corpus"), **shape).tokens([0, 1]) == before).all()
+
+
+@pytest.mark.parametrize("lengths", [[*LENGTHS, 3], [*LENGTHS[:-1], 3], LENGTHS[::-1]])
+def test_a_packing_of_other_rows_is_refused(lengths: list[int]) -> None:
+    """Catches: samples of tokens that are not there. Equal counts with other lengths: only the ranges can tell."""
+    repo, other = repository(), repository(lengths=lengths)
+    pack(repo, "corpus", sequence_length=8)
+    taken = {name: other.objects.put(repo.objects.get(digest)) for name, digest in packings(repo).items()}
+    forged = with_fields(other.version("corpus"), state=with_fields(other.tables()["corpus"], artifacts=taken))
+    shape: dict[str, Any] = {"seed": 3, "sequence_length": 8, "packing": "best_fit"}
+    if lengths == LENGTHS[::-1]:
+        pf.Stream(forged, **shape)
+    else:
+        with pytest.raises(CorruptError, match="made for other rows"):
+            pf.Stream(forged, **shape)
+
+
+@pytest.mark.parametrize(("length", "truncated"), [(2, 6), (3, 5), (8, 2), (9, 1), (29, 0)])
+def test_truncated_documents_are_counted(capsys: pytest.CaptureFixture[str], length: int, truncated: int) -> None:
+    repo = repository(lengths=[0, *LENGTHS, 0])
+    done = pack(repo, "corpus", sequence_length=length, packing="documents")
+    assert done.truncated_documents == truncated == sum(n > length + 1 for n in LENGTHS)
+    show_packing(done.report, done.truncated_documents)
+    said = f"{truncated} document{'s' * (truncated != 1)} truncated"
+    assert said in capsys.readouterr().out
+    assert pack(repo, "corpus", sequence_length=length).truncated_documents == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -66,3 +68,39 @@ def test_what_a_plain_loader_reads_is_not_swept(tmp_path: Path) -> None:
     gc(repo, grace=timedelta(0), who="gc")
     with pytest.raises(NotFoundError):
         repo.resolve(stream.version.commit)
+
+
+PROGRAM = """
+import gc, os, sys
+from pyfactory.factory import open_loader
+from pyfactory.repo.leases import all_leases
+how, file = sys.argv[1:]
+loader = open_loader(file, rank=0, world_size=1)
+next(iter(loader))
+repo = loader.stream.version.repository
+if how == "killed":
+    os.kill(os.getpid(), 9)
+if how == "dropped":
+    del loader
+    assert not list(all_leases(repo)), "a collected loader"
+if how == "forked":
+    child = os.fork()
+    if child == 0:
+        del loader
+        sys.exit()
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(list(all_leases(repo))) == 1, "a child ends no lease of its parent"
+if how == "failed":
+    raise SystemExit(3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "left"), [("ended", 0, 0), ("failed", 3, 0), ("dropped", 0, 0), ("forked", 0, 0), ("killed", -9, 1)]
+)
+def test_a_loader_that_is_not_closed_leaves_no_lease(tmp_path: Path, how: str, code: int, left: int) -> None:
+    """Catches a lease that blocks `gc` for an hour after the program; a finalizer that keeps the loader alive."""
+    repo, file = training_file(tmp_path)
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, how, str(file)]
+    assert subprocess.run(command, timeout=60, check=False).returncode == code
+    assert len(list(all_leases(repo))) == left

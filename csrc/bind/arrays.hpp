@@ -9,6 +9,7 @@ namespace pf {
 using Int64s = pybind11::array_t<int64_t, pybind11::array::c_style>;
 
 constexpr int64_t kEnd = int64_t{1} << 62;  // one past the last position, and the largest number of samples
+constexpr int64_t kIndexes = INT64_MAX;     // one past the last index of a source: it may begin a phase at any index below 2^62
 
 inline void require_within(const Int64s& values, int64_t stop) {
     const int64_t* value = values.data();

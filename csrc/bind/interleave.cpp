@@ -195,7 +195,7 @@ class Mixture {
             const size_t to = static_cast<size_t>(buckets.stop[source]++);
             buckets.place[to] = i;
             buckets.index[to] = begins_[source] + numbers[i];  // below 2^63
-            fits &= buckets.index[to] < pf::kEnd;
+            fits &= buckets.index[to] < pf::kIndexes;
         }
         if (!fits) return false;
         start = 0;

@@ -58,7 +58,7 @@ Order::Order(int64_t samples, int64_t block, int64_t window, uint64_t block_key,
 }
 
 Int64s Order::samples_at(const Int64s& indexes) const {
-    require_within(indexes, kEnd);
+    require_within(indexes, kIndexes);
     Int64s out(indexes.size());
     const int64_t* in = indexes.data();
     int64_t* result = out.mutable_data();
@@ -72,7 +72,7 @@ Int64s Order::samples_at(const Int64s& indexes) const {
 Int64s Order::positions_of(const Int64s& samples, const Int64s& epochs) const {
     require_as_many(samples, epochs, "samples and epochs differ in length");
     require_within(samples, static_cast<int64_t>(geometry_.samples));
-    require_within(epochs, kEnd / static_cast<int64_t>(geometry_.samples) + 1);
+    require_within(epochs, kIndexes / static_cast<int64_t>(geometry_.samples));
     Int64s out(samples.size());
     const int64_t *sample = samples.data(), *epoch = epochs.data();
     int64_t* result = out.mutable_data();

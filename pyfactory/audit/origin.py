@@ -29,12 +29,14 @@ class Job:
 
     Attributes:
         output: The table it made.
+        commit: The commit that recorded it.
         digest: Digest of its canonical spec.
         spec: The spec.
         code: Versions of what took part.
     """
 
     output: str
+    commit: str
     digest: str
     spec: dict[str, Any]
     code: dict[str, str]
@@ -72,7 +74,7 @@ class Origin:
         kind = made_by.get("kind")
         if kind == "job" and made_by["output"] == table:
             spec = canonical.decode(self._repo.objects.get(parse_digest(made_by["job"])), f"job {made_by['job']}")
-            self.jobs.append(Job(table, made_by["job"], spec, made_by["code"]))
+            self.jobs.append(Job(table, digest, made_by["job"], spec, made_by["code"]))
             return [(parse_digest(used["commit"]), used["table"]) for used in made_by["inputs"]]
         if kind == "import" and made_by["table"] == table:
             self._add_files(made_by)

@@ -37,11 +37,13 @@ __all__ = ["run"]
 _INTERRUPTED = 130
 """What Typer makes of a KeyboardInterrupt."""
 
+_READ = ("log", "show", "diff", "ops", "stats", "sample", "stream", "find", "sql", "trace")
+
 _AFTER_INTERRUPT = {
     "gc": "the repository is whole; the next gc finishes what this one began",
     "forget": "the records are forgotten everywhere or nowhere yet; run it again",
     "verify": "nothing was changed; with --resume FILE it goes on where it was cut off",
-    **dict.fromkeys(("log", "show", "diff", "ops", "stats", "sample", "sql", "trace"), "nothing was changed"),
+    **dict.fromkeys(_READ, "nothing was changed"),
     "export": "nothing was changed: an export is complete or not there",
 }
 

@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _SHOWN = 50
+_SPANS_SHOWN = 8
 
 Record = Annotated[str, typer.Argument(metavar="RECORD", help="Id of the record.")]
 Table = Annotated[str, typer.Option("--table", metavar="TABLE[@REF]", help="Only this table; default all of main.")]
-Start = Annotated[int, typer.Option("--start", help="First position.")]
+Start = Annotated[int | None, typer.Option("--start", help="First position; default 0.")]
 Stop = Annotated[int | None, typer.Option("--stop", help="One past the last; default each source's epoch.")]
-GlobalBatch = Annotated[int | None, typer.Option("--global-batch", min=1, help="Tell train steps and lanes, too.")]
-World = Annotated[int, typer.Option("--world-size", min=1, help="Lanes that share a train step.")]
+GlobalBatch = Annotated[
+    int | None,
+    typer.Option("--global-batch", min=1, help="Tell train steps and lanes, too; default the training file's."),
+]
+World = Annotated[int | None, typer.Option("--world-size", min=1, help="Lanes that share a train step; default 1.")]
 Strided = Annotated[bool, typer.Option("--strided", help="Lanes are strided.")]
 
 
@@ -47,10 +51,10 @@ def find(
     window: options.Window = 1,
     packing: options.Packing = "concat",
     require: options.Require = "",
-    start: Start = 0,
+    start: Start = None,
     stop: Stop = None,
     global_batch: GlobalBatch = None,
-    world_size: World = 1,
+    world_size: World = None,
     strided: Strided = False,
     as_json: Json = False,
 ) -> None:
@@ -60,7 +64,9 @@ def find(
     name, _, ref = table.partition("@")
     shape = {"sequence_length": sequence_length, "block_size": block_size, "window": window}
     recipe: dict[str, Any] = {**shape, "packing": packing, "require": require}
-    lanes = {"start": start, "stop": stop, "global_batch": global_batch, "world_size": world_size, "strided": strided}
+    span = {"start": start, "stop": stop}
+    lanes = {"global_batch": global_batch, "world_size": world_size, "strided": strided or None}
+    asked = {**span, **_lanes(where, lanes, streamed=seed is not None, span=span)}
     with progress(as_json=as_json) as shown:
         stream = None
         if options.is_training(where):
@@ -71,13 +77,35 @@ def find(
             versions = [repo.version(one, ref or "main") for one in ([name] if name else repo.tables(ref or "main"))]
             if seed is not None:
                 stream = options.opened(where, _streamed(versions, ref or "main"), seed, **recipe)
-        told = _told(versions, record, stream, shown, lanes)
+        told = _told(versions, record, stream, shown, {key: value for key, value in asked.items() if value is not None})
     if not emit(told, as_json=as_json):
-        _show(told)
+        _show(told, more=stop is None)
+
+
+def _lanes(where: str, lanes: Mapping[str, Any], *, streamed: bool, span: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how lanes share train steps: as asked, else as a training file says; refuse what would say nothing."""
+    from pyfactory.config import load_training
+
+    if options.is_training(where):
+        training = load_training(where)
+        lanes = {**lanes, "global_batch": lanes["global_batch"] or training.global_batch}
+        return {**lanes, "strided": lanes["strided"] or training.strided}
+    idle = [] if streamed else [name for name, value in {**span, **lanes}.items() if value is not None]
+    if idle:
+        raise typer.BadParameter(f"{_option(idle[0])} speaks of a stream: give --seed N, or a training file")
+    if lanes["global_batch"] is None:
+        idle = [name for name, value in lanes.items() if value is not None]
+        if idle:
+            raise typer.BadParameter(f"{_option(idle[0])} speaks of train steps: give --global-batch N as well")
+    return {**lanes}
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _told(
-    versions: Sequence[Version], record: str, stream: Stream | None, shown: Progress, lanes: Mapping[str, Any]
+    versions: Sequence[Version], record: str, stream: Stream | None, shown: Progress, asked: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return in which rows a record stands, what dropped it from tables that lack it, and where it is delivered."""
     from pyfactory.repo.forgotten import missing_record
@@ -89,12 +117,12 @@ def _told(
     told: dict[str, Any] = {"record": record, "places": [asdict(place) for place in places]}
     if stream is not None:
         try:
-            finding = find_in(stream, record, progress=shown, **lanes)
+            finding = find_in(stream, record, progress=shown, **asked)
         except NotFoundError:
             if not places:
                 raise
-            return {**told, "dropped": [], "found": []}
-        found = {"found": [asdict(one) for one in finding.found]}
+            return {**told, "dropped": [], "found": [], "searched": []}
+        found = {"found": [asdict(one) for one in finding.found], "searched": finding.searched}
         return {**told, **found, "dropped": [asdict(reason) for reason in finding.dropped]}
     there = {place.table for place in places}
     reasons = [why_dropped(version, record, shown) for version in versions if version.table not in there]
@@ -115,7 +143,7 @@ def _streamed(versions: Sequence[Version], ref: str) -> str:
     return f"{tables[0]}@{ref}"
 
 
-def _show(told: Mapping[str, Any]) -> None:
+def _show(told: Mapping[str, Any], *, more: bool) -> None:
     line(f"record [yellow]{escape(told['record'])}[/]")
     for place in told["places"]:
         tokens = (
@@ -139,3 +167,13 @@ def _show(told: Mapping[str, Any]) -> None:
         )
     if len(found) > _SHOWN:
         line(f"  and {amount(len(found) - _SHOWN)} more; --json tells all")
+    _show_searched(told["searched"], more=more)
+
+
+def _show_searched(searched: Sequence[tuple[int, int]], *, more: bool) -> None:
+    """Print which positions were looked through, since there may be more of a record elsewhere."""
+    if searched:
+        shown = [f"[{amount(first)}, {amount(stop)})" for first, stop in searched[:_SPANS_SHOWN]]
+        if len(searched) > _SPANS_SHOWN:
+            shown.append(f"{amount(len(searched) - _SPANS_SHOWN)} spans more")
+        line(f"searched positions {escape(', '.join(shown))}{'; --stop N for more' if more else ''}")

@@ -57,21 +57,27 @@ def pack(
             **told(branch, message, key),
         )
     if not emit(report.to_value(), as_json=as_json):
-        show_packing(report.report)
+        show_packing(report.report, report.truncated_documents)
         line(f"{counted(report.ranges_computed, 'range')} packed, {amount(report.ranges_reused)} reused")
         unchanged = "" if report.created else " (nothing changed)"
         line(f"commit [yellow]{report.commit[:12]}[/] on {branch}{unchanged}: {table} {report.version[:12]}")
 
 
-def show_packing(report: PackingReport) -> None:
-    """Print what a packing makes of a table."""
+def show_packing(report: PackingReport, truncated: int | None = None) -> None:
+    """Print what a packing makes of a table; `truncated`: documents of which it reads the beginning only, if known."""
     line(
         f"[green]{report.packing}[/] for {counted(report.sequence_length, 'token')}: "
         f"{counted(report.documents, 'document')} in {counted(report.samples, 'sample')}"
     )
     share = f"{100 * report.useful_share:.2f}% of the inputs are tokens"
     line(f"  {share}, {amount(report.padding)} are padding")
-    line(f"  {counted(report.split_documents, 'document')} cut, being longer than a sample; {_lost(report)}")
+    if report.packing != "documents":
+        said = f"{counted(report.split_documents, 'document')} cut, being longer than a sample"
+    elif truncated is None:
+        said = "documents longer than a sample are truncated"
+    else:
+        said = f"{counted(truncated, 'document')} truncated, being longer than a sample"
+    line(f"  {said}; {_lost(report)}")
 
 
 def _lost(report: PackingReport) -> str:

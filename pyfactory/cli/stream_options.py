@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pyfactory.cli.repository import author
+from pyfactory.errors import NotFoundError
 
 if TYPE_CHECKING:
     from pyfactory.stream.stream import Stream
@@ -38,8 +39,17 @@ Require = Annotated[str, typer.Option("--require", help="What the data must be: 
 
 
 def is_training(where: str) -> bool:
-    """Tell whether the first argument is a training file and no repository."""
-    return where.endswith((".yaml", ".yml")) and Path(where).is_file()
+    """Tell whether the first argument is a training file and no repository.
+
+    Raises:
+        NotFoundError: It is named like a file, and there is nothing.
+    """
+    if not where.endswith((".yaml", ".yml")) or "://" in where:
+        return False
+    path = Path(where)
+    if not path.exists():
+        raise NotFoundError(f"no such file: {where}", hint="check the path: a training file ends in .yaml or .yml")
+    return path.is_file()
 
 
 def opened(

@@ -30,6 +30,8 @@ def show_sample(shown: Mapping[str, Any]) -> None:
         line(escape(record["text"]))
     if shown["padding"] > 0:
         line(f"\n[dim]── {counted(shown['padding'], 'token')} of padding ──[/]")
+    if not shown["targets"]:
+        line("\n[bold red]no token of it is predicted[/]: it has no target")
 
 
 def show_stats(found: Mapping[str, Any]) -> None:
@@ -42,11 +44,23 @@ def show_stats(found: Mapping[str, Any]) -> None:
         line(f"\nphase {number}: positions \\[{amount(phase['start'])}, {stop}), {escape(recipe)}")
         padding = f", {phase['padding']:.2%} padding" if phase["padding"] else ""
         line(f"  {counted(phase['positions'], 'sample')}, {counted(phase['tokens'], 'token')}{padding}")
+        if "without_targets" in phase:
+            line(f"  {_without_targets(**phase['without_targets'])}")
         for text in rendered(_table(phase)):
             line(escape(text))
         for source in phase["sources"]:
             if "unseen" in source:
                 line(f"  {escape(source['name'])}: {_unseen(source['unseen'])}")
+
+
+def _without_targets(samples: int, of: int) -> str:
+    first = f"of the first {counted(of, 'sample')}, {amount(samples)}" if of > 1 else f"of the first sample, {samples}"
+    said = f"{first} without any target"
+    if not samples:
+        return said
+    if samples < of:
+        return f"[yellow]{said}[/]: they do not hold the response template, or nothing behind it"
+    return f"[bold red]{said}[/]: they do not hold the response template, so they teach nothing (docs/packing.md)"
 
 
 def _table(phase: Mapping[str, Any]) -> Table:

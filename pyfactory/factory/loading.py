@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyfactory.config import PhaseEntry, SourceEntry, Training, load_recipe, load_with_lines, located
 from pyfactory.errors import InvalidInputError, NotFoundError
 from pyfactory.job.document import Document, Where
+from pyfactory.loader.schedule import Schedule, legs_of
 from pyfactory.repo.names import suggestion
 from pyfactory.repo.repository import Repository
 from pyfactory.repo.version import Version
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from pyfactory.loader.loader import DataLoader
 
 __all__ = ["open_loader", "open_stream"]
+
+# The key that a message of the loader is about, by words in it.
+_BLAMED = {"a global_batch of": "global_batch", "a train step takes": "global_batch", "a batch has no": "fields"}
 
 
 def open_stream(training: str | Path, *, require: str = "") -> Stream:
@@ -46,6 +52,9 @@ def open_loader(
 ) -> DataLoader:
     """Return the loader that a training file describes; see configs/training.yaml.
 
+    It warns of a phase that changes the sequence_length in the middle of a train step, counted from position 0: the
+    loader refuses that when it begins, unless it goes on from a state whose train steps fit.
+
     Args:
         training: The file.
         rank: This process; see `DataLoader`.
@@ -62,18 +71,41 @@ def open_loader(
     from pyfactory.loader.loader import DataLoader  # here, so that importing and building never load torch
 
     config, document = load_with_lines(training, Training)
-    return DataLoader(
-        _Opening(config, document).stream(require),
-        config.batch_size,
-        global_batch=config.global_batch,
-        rank=rank,
-        world_size=world_size,
-        strided=config.strided,
-        num_workers=config.num_workers,
-        prefetch_factor=config.prefetch_factor,
-        fields=config.fields,
-        **place,
-    )
+    stream = _Opening(config, document).stream(require)
+    with _blamed(document):
+        loader = DataLoader(
+            stream,
+            config.batch_size,
+            global_batch=config.global_batch,
+            rank=rank,
+            world_size=world_size,
+            strided=config.strided,
+            num_workers=config.num_workers,
+            prefetch_factor=config.prefetch_factor,
+            fields=config.fields,
+            **place,
+        )
+    # No error: the file may be that of a run which goes on from a state and whose global batch was another before. The
+    # loader refuses once it knows where it begins: when a state is loaded, and when iteration starts.
+    try:
+        Schedule(legs_of(stream), loader.lane.global_batch).check(0)
+    except InvalidInputError as error:
+        number = next((i for i, each in enumerate(config.phases) if f"position {each.at}," in error.message), 0)
+        said = f"{document.at(('phases', number))}: phases.{number}: {error.message}, counted from position 0"
+        warnings.warn(f"{said}; {error.hint}", stacklevel=2)
+    return loader
+
+
+@contextmanager
+def _blamed(document: Document) -> Iterator[None]:
+    """Let what a loader says about values of the file name their lines; the place of the process is no such value."""
+    try:
+        yield
+    except InvalidInputError as error:
+        key = next((key for said, key in _BLAMED.items() if said in error.message), None)
+        if key is None:
+            raise
+        raise InvalidInputError(f"{document.at((key,))}: {key}: {error.message}", hint=error.hint) from error
 
 
 class _Opening:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from pyfactory.core.digest import NO_DIGEST, Digest
 from pyfactory.core.progress import Progress, no_progress
 from pyfactory.core.versions import code_versions
@@ -18,8 +20,9 @@ from pyfactory.repo.objects import TableState
 from pyfactory.repo.repository import CommitResult, Repository
 from pyfactory.repo.signing import Signer
 from pyfactory.shard.manifest import Manifest
-from pyfactory.shard.packing_format import artifact_name
-from pyfactory.shard.packing_table import PackingReport, report_of
+from pyfactory.shard.packing_format import PackingIndex, artifact_name
+from pyfactory.shard.packing_table import PackingReport, load_range, report_of
+from pyfactory.store.content import Objects
 
 __all__ = ["PackReport", "pack", "with_packing"]
 
@@ -39,6 +42,7 @@ class PackReport:
         ranges_computed: Ranges of rows that were packed.
         ranges_reused: Ranges that had been packed before.
         report: What the packing does to the table.
+        truncated_documents: Documents of which no sample reads the end (`documents` only).
     """
 
     commit: str
@@ -49,6 +53,7 @@ class PackReport:
     ranges_computed: int
     ranges_reused: int
     report: PackingReport
+    truncated_documents: int
 
     def to_value(self) -> dict[str, Any]:
         """Return a plain dict."""
@@ -110,9 +115,9 @@ def pack(
             packed, after = with_packing(repo, before, packing, sequence_length, executor, telling)
             done = _commit(repo, table, before, after, head, branch, told)
             if done is not None:
-                report = report_of(packed.index)
-                counts = packed.computed, packed.reused
-                return PackReport(done.digest, done.created, table, after.digest, packed.digest, *counts, report)
+                truncated = _truncated_documents(repo.objects, packed.index)
+                named = done.digest, done.created, table, after.digest, packed.digest
+                return PackReport(*named, packed.computed, packed.reused, report_of(packed.index), truncated)
     raise ConflictError(f"table {table!r} on {branch} changes faster than it is packed", hint="run it again")
 
 
@@ -122,6 +127,18 @@ def with_packing(
     """Return a packing table of a table, stored, and the table with it."""
     packed = pack_table(repo.objects, Manifest(repo.objects, state.manifest), method, length, executor, progress)
     return packed, replace(state, artifacts={**state.artifacts, artifact_name(method, length): packed.digest})
+
+
+def _truncated_documents(objects: Objects, index: PackingIndex) -> int:
+    if index.method != "documents":
+        return 0
+    found = 0
+    for number, entry in enumerate(index.ranges):
+        if entry.truncated:
+            packed = load_range(objects.map(entry.digest), entry, index.length, f"range {number} ({entry.digest})")
+            stops = np.append(packed.first[1:], packed.tokens)  # one piece for each document, in their order
+            found += int(np.count_nonzero(stops - packed.first > packed.count))
+    return found
 
 
 def _state(repo: Repository, head: Digest, table: str, branch: str) -> TableState:

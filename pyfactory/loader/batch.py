@@ -35,7 +35,7 @@ def checked_fields(fields: Iterable[str] | None) -> tuple[str, ...]:
     wanted = set(FIELDS if fields is None else [fields] if isinstance(fields, str) else fields)
     unknown = sorted(wanted - set(FIELDS) - {"span"})
     if unknown:
-        raise InvalidInputError(f"a batch has no field {unknown[0]!r}", hint=f"fields are {', '.join(FIELDS)}")
+        raise InvalidInputError(f"a batch has no field {unknown[0]!r}", hint=f"fields are {', '.join(FIELDS)}, span")
     return tuple(name for name in FIELDS if name in wanted)
 
 

@@ -11,12 +11,12 @@ from pyfactory.errors import InvalidInputError
 from pyfactory.loader.batch import checked_fields
 from pyfactory.loader.making import Batch, Maker
 from pyfactory.loader.plan import Planned, plan
+from pyfactory.loader.reading import ReadingLeases
 from pyfactory.loader.schedule import Schedule, legs_of
 from pyfactory.loader.state import FORMAT, checked_position
 from pyfactory.loader.workers.in_process import Threads
 from pyfactory.loader.world import place_of
 from pyfactory.order.lane import cut
-from pyfactory.repo.leases import Held, reading
 from pyfactory.stream.stream import Stream
 
 if TYPE_CHECKING:
@@ -31,16 +31,19 @@ class DataLoader:
     A train step takes `global_batch` consecutive positions, cut into one lane per data-parallel rank and each lane into
     `accumulation` micro-batches, which are the batches delivered; it belongs to the epoch in which it begins. All that
     is counted and saved counts train steps: a step is received with its last micro-batch, when `cursor` becomes its
-    `span[1]`. Leaving a loop early and starting another goes on behind the last step received.
+    `span[1]`. Leaving a loop early and starting another goes on behind the last step received. So with accumulation
+    the `loader.accumulation` batches of a step share their `span`, and `loader.cursor == batch["span"][1]` tells that
+    the step is complete: time for the optimizer.
 
     A batch is a dict: `input_ids`, `targets` (shifted by one; -100 where nothing is to be predicted), `position_ids`
     (restarting at each document and sample) int64 [batch_size, length]; `doc_ids` int32 [batch_size, length], counted
     within each sample; `cu_seqlens` int32 [documents + 1] over the flattened batch and `max_seqlen`, an int; `indices`
     int64 [batch_size], the positions of the batch; `span`, the (start, stop) of the train step over all ranks.
 
-    Each phase of the stream begins an epoch, and a loop ends there as well. From a phase with another sequence_length
-    on batches have another shape; a train step may not reach over such a place. A stream that ends ends the loop, and
-    further loops yield nothing; samples at the end that do not fill a train step are not delivered.
+    A `for` loop ends with the epoch, and where a phase of the stream begins: that begins an epoch. To train up to a
+    position, loop `while loader.cursor < end` around it. From a phase with another sequence_length on batches have
+    another shape; a train step may not reach over such a place. A stream that ends ends the loop, and further loops
+    yield nothing; samples at the end that do not fill a train step are not delivered, and no `cursor` gets past them.
 
     Args:
         stream: What to iterate over.
@@ -123,7 +126,8 @@ class DataLoader:
         self._iteration = 0
         self._listeners: list[Callable[[tuple[int, int]], None]] = []
         self._announced: tuple[int, int] | None = None
-        self._leases: list[Held] | None = None
+        # The leading process takes them for all.
+        self._leases = ReadingLeases(stream) if self.leads else None
 
     @property
     def batch_size(self) -> int:
@@ -159,7 +163,8 @@ class DataLoader:
         self._schedule.check(self._cursor)
         self._iteration += 1
         mine = self._iteration
-        self._keep()
+        if self._leases is not None:
+            self._leases.begin(self)
         starts = self._schedule.steps(self._cursor)
         maker = self._maker_at(self._cursor)
         batches = self._threads.map(maker.make, plan(self.stream, self.lane, starts, self._meter))
@@ -171,7 +176,8 @@ class DataLoader:
                         hint="iterate over the loader anew",
                     )
                 asked = time.perf_counter()
-                self._renew()
+                if self._leases is not None:
+                    self._leases.renew()
                 made = next(batches, None)
                 if made is None:
                     return
@@ -200,9 +206,14 @@ class DataLoader:
 
         Raises:
             InvalidInputError: The state is of another stream; the message lists what differs. Records that were
-                forgotten since are no difference; ones that were forgotten there but not here are.
+                forgotten since are no difference; ones that were forgotten there but not here are. Or a train step from
+                there on would have two sequence lengths.
         """
-        self._cursor = checked_position(state, self.stream.identity, self.stream.redactions)
+        cursor = checked_position(state, self.stream.identity, self.stream.redactions)
+        # Not in __init__: train steps lie on the grid of the cursor, and the one of a state to come may be another,
+        # when the global batch has changed in between.
+        self._schedule.check(cursor)
+        self._cursor = cursor
         self._announced = None
         self._iteration += 1
 
@@ -234,11 +245,15 @@ class DataLoader:
         }
 
     def close(self) -> None:
-        """End the threads. Iterating again starts them anew."""
+        """End the threads and the reader's lease, which keeps `gc` from what is read. Iterating again begins both anew.
+
+        The lease of a loader that is not closed ends when the loader is let go of or the program exits; that of a
+        killed program ends within the hour.
+        """
         self._iteration += 1
         self._threads.close()
-        for lease in self._leases or ():
-            lease.release()
+        if self._leases is not None:
+            self._leases.end()
 
     def __enter__(self) -> DataLoader:
         """Return the loader itself."""
@@ -247,20 +262,6 @@ class DataLoader:
     def __exit__(self, *_: object) -> None:
         """Close the loader."""
         self.close()
-
-    def _keep(self) -> None:
-        """Let no sweep take what is read until the loader is closed, even if the branch or tag goes.
-
-        The leading process takes a reader's lease on each commit; where a repository cannot be written, there is none.
-        """
-        if self._leases is None and self.leads:
-            versions = {(feed.version.repository.url, feed.version.commit): feed.version for feed in self.stream.feeds}
-            found = (reading(each.repository, each.commit, f"loader of {each.table}") for each in versions.values())
-            self._leases = [lease for lease in found if lease is not None]
-
-    def _renew(self) -> None:
-        for lease in self._leases or ():
-            lease.renew_if_due()
 
     def _maker_at(self, position: int) -> Maker:
         length = self._schedule.leg_at(position).length

@@ -13,6 +13,9 @@ __all__ = ["FORMAT", "checked_position"]
 
 FORMAT = 1
 
+# Characters of a value that a message shows.
+_SHOWN = 80
+
 Redactions = Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mapping[str, Any]]]
 
 
@@ -49,16 +52,10 @@ def checked_position(state: Mapping[str, Any], identity: Mapping[str, Any], reda
         if _knows(there, identity, redactions):
             identity, there = _without(identity, "redactions"), _without(there, "redactions")
         here, later = _as_far_as(identity, there)
+        _check_same(here, *_shortened(there, here))
     else:
-        here, later = identity, None
-    differing = [
-        f"{name} is {mine!r} here and {other!r} in the state" for name, mine, other in differences(here, there)
-    ]
-    if differing:
-        raise InvalidInputError(
-            f"the state belongs to another stream: {'; '.join(differing)}",
-            hint="make the stream as the run that saved the state did",
-        )
+        _check_same(identity, there, ())
+        later = None
     position = state["position"]
     if isinstance(position, bool) or not isinstance(position, int) or not 0 <= position < 2**62:
         raise InvalidInputError(f"the position in the loader state is {position!r}")
@@ -69,6 +66,40 @@ def checked_position(state: Mapping[str, Any], identity: Mapping[str, Any], reda
             hint=f"begin the phase at {position} or behind it",
         )
     return position
+
+
+def _check_same(here: Mapping[str, Any], there: Any, lacking: Sequence[Any]) -> None:
+    """Refuse the identity of another stream; `lacking` are phases of it behind all of ours."""
+    differing = [
+        f"{name} is {_shown(mine)} here and {_shown(other)} in the state"
+        for name, mine, other in differences(here, there)
+    ]
+    hint = "make the stream as the run that saved the state did"
+    if lacking:
+        at = ", ".join(f"{phase['at']:,}" for phase in lacking[:8]) + (", ..." if len(lacking) > 8 else "")
+        differing.append(f"the state has {'a phase' if len(lacking) == 1 else 'phases'} at {at} that this stream lacks")
+        if len(differing) == 1:
+            hint = "extend the stream with `then` as the run did"
+    if differing:
+        raise InvalidInputError(f"the state belongs to another stream: {'; '.join(differing)}", hint=hint)
+
+
+def _shortened(there: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[Mapping[str, Any], Sequence[Any]]:
+    """Return a state's identity with no more phases than ours, and the phases left out; it may be damaged."""
+    phases, count = there.get("then"), len(here.get("then", []))
+    if not isinstance(phases, list) or not all(_begins(phase) for phase in phases[count:]):
+        return there, ()
+    kept = {"then": phases[:count]} if count else {}
+    return {**_without(there, "then"), **kept}, phases[count:]
+
+
+def _begins(phase: Any) -> bool:
+    return isinstance(phase, Mapping) and isinstance(phase.get("at"), int)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def _as_far_as(identity: Mapping[str, Any], there: Mapping[str, Any]) -> tuple[Mapping[str, Any], int | None]:

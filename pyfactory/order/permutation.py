@@ -46,13 +46,13 @@ class SourceOrder:
         """Return the sample ordinal at each index: int64[m] -> int64[m]. O(1) each, fastest where they ascend.
 
         Raises:
-            InvalidInputError: An index is not in [0, 2^62).
+            InvalidInputError: An index is not in [0, 2^63 - 1).
         """
         try:
             return self.native.samples_at(indexes)
         except IndexError:
             outside = indexes.min() if indexes.min() < 0 else indexes.max()
-            raise InvalidInputError(f"there is no position {outside}", hint="positions are 0 to 2^62 - 1") from None
+            raise InvalidInputError(f"a source has no index {outside}", hint="indexes are 0 to 2^63 - 2") from None
 
     def positions_of(self, samples: Int64s, epochs: Int64s) -> Int64s:
         """Return the index of each sample in its epoch: the inverse of `samples_at`. O(1) each.

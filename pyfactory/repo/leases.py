@@ -132,7 +132,7 @@ class Held:
 
         Renewed again, it holds again: whoever closes a loader may go on with it.
         """
-        if self._owner == os.getpid():
+        if self._owner == os.getpid() and self._renewed != -math.inf:
             self._renewed = -math.inf
             with suppress(PyfactoryError):
                 self._store.delete(self.lease.key)

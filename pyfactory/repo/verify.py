@@ -68,10 +68,7 @@ def verify(
         InvalidInputError: `resume` is another file or inside the repository, or `workers` no number of threads.
         NotFoundError: The first entry of the log is missing, and `resume` is asked for.
     """
-    if workers is not None and workers < 1:
-        raise InvalidInputError(f"{workers} workers cannot verify anything", hint="give at least 1")
-    if resume is not None:
-        _check_outside(home, resume)
+    _check_options(home, workers, resume)
     findings, advice, tally = Findings(), Findings(), Tally(progress)
     chain = LogCheck(home.store, findings)
     chain.run()
@@ -102,6 +99,13 @@ def verify(
         redacted=tally.redacted,
         advice=advice.all(),
     )
+
+
+def _check_options(home: Home, workers: int | None, resume: Path | None) -> None:
+    if workers is not None and workers < 1:
+        raise InvalidInputError(f"{workers} workers cannot verify anything", hint="give at least 1")
+    if resume is not None:
+        _check_outside(home, resume)
 
 
 def _check_outside(home: Home, file: Path) -> None:

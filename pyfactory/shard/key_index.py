@@ -126,9 +126,7 @@ def sides_of(read: Read, name: Digest) -> Buffer:
     return packed
 
 
-def write_key_index(
-    file: IO[bytes], scratch: Path, packed_sides: Buffer, rows: int, sides: Iterable[Sorted]
-) -> Digest:
+def write_key_index(file: IO[bytes], scratch: Path, packed_sides: Buffer, rows: int, sides: Iterable[Sorted]) -> Digest:
     """Write the index over sides and return its name. O(rows log rows) time, memory for 64 MB of entries at a time.
 
     Args:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pyfactory.core.digest import Digest
 from pyfactory.core.forks import renew_in_children
-from pyfactory.errors import CorruptError
+from pyfactory.errors import CorruptError, NotFoundError
 from pyfactory.shard.packing_format import (
     PackedRange,
     PackingIndex,
@@ -33,6 +33,8 @@ Int64s = NDArray[np.int64]
 # A range is about a megabyte: mapped ones cost addresses only, others memory.
 _MAPPED_RANGES = 1024
 _LOADED_RANGES = 64
+
+_MISSING = "`pyfactory pack REPO TABLE` with its --packing and --sequence-length makes it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,11 @@ def report_of(index: PackingIndex) -> PackingReport:
 
 def load_index(objects: Objects, digest: Digest, what: str) -> PackingIndex:
     """Read the index of a packing table; see `open_packing`."""
-    return decode_index(objects.get(digest), what)
+    try:
+        content = objects.get(digest)
+    except NotFoundError as error:
+        raise NotFoundError(f"{what} is missing: {error.message}", hint=_MISSING) from error
+    return decode_index(content, what)
 
 
 def load_fitting(objects: Objects, digest: Digest, name: str, counts: tuple[int, int]) -> PackingIndex:
@@ -233,7 +239,11 @@ class PackingTable:
                 self._open.move_to_end(k)
                 return opened
         entry = self._index.ranges[k]  # two threads may open it at once, harmlessly
-        content, what = self._objects.map(entry.digest), f"range {k} ({entry.digest}) of {self._what}"
+        what = f"range {k} ({entry.digest}) of {self._what}"
+        try:
+            content = self._objects.map(entry.digest)
+        except NotFoundError as error:
+            raise NotFoundError(f"{what} is missing: {error.message}", hint=_MISSING) from error
         packed = load_range(content, entry, self.sequence_length, what, check=k not in self._checked)
         opened = _Opened(packed)
         with self._lock:

@@ -71,9 +71,14 @@ def changed_phase(asked: Sequence[AskedPhase], plan: Plan, at: int, change: Chan
     Raises:
         InvalidInputError: The change is none, contradicts itself, names what there is not, or comes too early.
     """
+    for name, given in (("weights", change.weights), ("versions", change.versions)):
+        if given is not None and not isinstance(given, Mapping):
+            raise InvalidInputError(f"{name} are {type(given).__name__}", hint="give a mapping by name of source")
     now = _sources_at(asked, plan, at)
     sources = now
     if change.mixture is not None:
+        if not isinstance(change.mixture, Mixture):
+            raise InvalidInputError(f"the mixture is {type(change.mixture).__name__}", hint="give a pf.Mixture")
         if change.weights or change.version or change.versions:
             raise InvalidInputError("mixture tells the sources whole", hint="leave out weights, version and versions")
         sources = asked_phase(at, asked[-1].recipe, change.mixture).sources
@@ -186,8 +191,6 @@ def _recipe(before: Recipe, changes: Mapping[str, Any]) -> Recipe:
         if name not in _RECIPE:
             raise InvalidInputError(f"a phase has no {name!r}", hint=suggestion(name, _RECIPE))
     given = {name: value for name, value in changes.items() if value is not None}
-    if "response_template" in given:
-        given["response_template"] = tuple(given["response_template"])
     return replace(before, **given)
 
 

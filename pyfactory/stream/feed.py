@@ -14,7 +14,8 @@ from pyfactory.order.packing import Concat, Geometry
 from pyfactory.order.permutation import SourceOrder
 from pyfactory.order.recipe import Recipe
 from pyfactory.repo.version import Version
-from pyfactory.shard.packing_table import open_packing
+from pyfactory.shard.packing_format import artifact_name
+from pyfactory.shard.packing_table import PackingTable, load_fitting
 from pyfactory.stream.addresses import Addresses, locate
 from pyfactory.stream.unseen import TokenRuns
 
@@ -79,6 +80,8 @@ def open_geometry(version: Version, recipe: Recipe) -> tuple[Geometry, Digest | 
 
     Raises:
         InvalidInputError: The table holds no tokens or too few, or no packing of that kind and length was made for it.
+        NotFoundError: Its packing table is gone.
+        CorruptError: It is damaged, or was made for other rows.
     """
     if "width" not in version.attributes:
         raise InvalidInputError(
@@ -86,7 +89,8 @@ def open_geometry(version: Version, recipe: Recipe) -> tuple[Geometry, Digest | 
         )
     if recipe.packing == "concat":
         return Concat(version.tokens, recipe.sequence_length), None
-    digest = version.artifacts.get(f"packing/{recipe.packing}/{recipe.sequence_length}")
+    name = artifact_name(recipe.packing, recipe.sequence_length)
+    digest = version.artifacts.get(name)
     if digest is None:
         raise InvalidInputError(
             f"table {version.table!r} at {version.asked} has no packing {recipe.packing!r} for sequence_length "
@@ -94,8 +98,9 @@ def open_geometry(version: Version, recipe: Recipe) -> tuple[Geometry, Digest | 
             hint=f"pyfactory pack REPO {version.table} --packing {recipe.packing} "
             f"--sequence-length {recipe.sequence_length}",
         )
-    what = f"the packing {digest} of table {version.table!r}"
-    return open_packing(version.repository.objects, digest, what), digest
+    objects = version.repository.objects
+    index = load_fitting(objects, digest, name, (version.rows, version.tokens))
+    return PackingTable(objects, index, f"the packing {digest} of table {version.table!r}"), digest
 
 
 def _others(artifacts: Iterable[str]) -> str:

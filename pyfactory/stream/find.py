@@ -20,6 +20,7 @@ from pyfactory.stream.dropped import Dropped, why_dropped
 
 if TYPE_CHECKING:
     from pyfactory.stream.feed import Feed
+    from pyfactory.stream.phase import Phase
     from pyfactory.stream.stream import Stream
     from pyfactory.stream.unseen import TokenRuns
 
@@ -66,20 +67,25 @@ class Finding:
         found: Where it is delivered, by position; if dedup dropped it, where its kept twin is.
         dropped: Why it is in no table of the stream: at most one for each job, the first about the record itself, each
             further one about the twin of the one before. Empty if it is there.
+        searched: The spans of positions, (first, one past the last), that were looked through for it or its twin:
+            `found` is all there is in them. Ascending, with holes where a source was in an epoch that nobody asked
+            for; empty if no table of the stream has it, or `epochs` of its sources never come together.
     """
 
     record: str
     found: tuple[Found, ...]
     dropped: tuple[Dropped, ...]
+    searched: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Positions of one feed, ascending, each in its epoch: int64[m] both."""
+    """Positions of one feed, ascending, each in its epoch: int64[m] both; all that it has of them in a span."""
 
     feed: Feed
     positions: Int64s
     epochs: Int64s
+    searched: tuple[int, int]
 
 
 def find(
@@ -98,7 +104,7 @@ def find(
 
     Without `epochs` and `stop`, of each source in each phase the epoch in which it is at `start`, or where the phase
     begins: each sample of a table once. With `stop`, all that is in [start, stop). With `epochs`, only those epochs of
-    the sources. A record that stands at the end of a table may be in no sample.
+    the sources. `searched` tells which positions that were. A record at the end of a table may be in no sample.
 
     Args:
         stream: The stream.
@@ -113,8 +119,9 @@ def find(
 
     Raises:
         NotFoundError: No table of the stream has the record, and none that they were made from; or it was forgotten.
-        InvalidInputError: The span is none, or too much is asked for at once.
+        InvalidInputError: The id is no text, the span is none, or too much is asked for at once.
     """
+    _check_id(record_id)
     _check_span(start, stop)
     record, dropped = record_id, list[Dropped]()
     while (seen := _seen(stream, [record], epochs, start, stop, progress)) is None and len(dropped) < _MOST_JOBS:
@@ -123,7 +130,8 @@ def find(
             break
         record = dropped[-1].twin
     found = [one for places in seen or [] for one in _told(places, record, global_batch, world_size or 1, strided)]
-    return Finding(record_id, tuple(sorted(found, key=lambda one: one.position)), tuple(dropped))
+    searched = () if seen is None else _searched(stream, seen, start, stop)
+    return Finding(record_id, tuple(sorted(found, key=lambda one: one.position)), tuple(dropped), searched)
 
 
 def seen_between(
@@ -176,35 +184,77 @@ def _not_removed(removed: TokenRuns | None, records: list[tuple[int, int]]) -> l
 
 def _delivered(stream: Stream, feed: Feed, samples: Int64s, epochs: range | None, start: int, stop: int | None) -> Seen:
     """Return the positions from start to stop at which a feed delivers samples."""
-    low, high, first, last = _epochs_between(stream, feed, start, stop)
+    (low, high), between = _epochs_between(stream, feed, start, stop)
+    first, last = between
     if epochs is not None:
         first, last = max(first, epochs.start), min(last, epochs.stop)
     elif stop is None:
         last = min(last, first + 1)
     count = max(last - first, 0)
     if count * len(samples) > _MOST:
-        hint = "give a smaller span, or epochs"
+        hint = "take a smaller span from start to stop"
         raise InvalidInputError(f"source {feed.source!r} has {count} epochs in what is asked for", hint=hint)
     every = np.repeat(np.arange(first, first + count, dtype=np.int64), len(samples))
     at = stream.positions(feed.number, np.tile(samples, count), every)
     kept = np.flatnonzero((at >= low) & (at < high))
     kept = kept[np.argsort(at[kept])]
-    return Seen(feed, at[kept], every[kept])
+    looked = _looked_through(stream, feed, (low, high), between, (first, last))
+    return Seen(feed, at[kept], every[kept], looked)
 
 
-def _epochs_between(stream: Stream, feed: Feed, start: int, stop: int | None) -> tuple[int, int, int, int]:
+def _looked_through(
+    stream: Stream, feed: Feed, span: tuple[int, int], between: tuple[int, int], chosen: tuple[int, int]
+) -> tuple[int, int]:
+    """Return the part of a span at which a feed, there in epochs `between`, is in the chosen ones or in none."""
+    (low, high), (first, last), (begin, end) = span, between, chosen
+    if first >= last:
+        return span
+    if begin >= end:
+        return low, low
+    begins = low if begin == first else _begin_of(stream, feed, begin)
+    return begins, high if end == last else _begin_of(stream, feed, end)
+
+
+def _begin_of(stream: Stream, feed: Feed, epoch: int) -> int:
+    """Return the position at which an epoch of a feed begins, which must be one of its phase."""
+    sample = feed.order.samples_at(np.array([epoch * feed.order.samples]))
+    return int(stream.positions(feed.number, sample, np.array([epoch]))[0])
+
+
+def _searched(stream: Stream, seen: Sequence[Seen], start: int, stop: int | None) -> tuple[tuple[int, int], ...]:
+    """Return the spans in which every source that has the records was looked through, joined where they meet."""
+    spans: list[tuple[int, int]] = []
+    for phase in stream.phases:
+        low, high = _within(phase, start, stop)
+        for one in seen:
+            if one.feed.phase == phase.number:
+                low, high = max(low, one.searched[0]), min(high, one.searched[1])
+        if low < high and spans and spans[-1][1] == low:
+            spans[-1] = spans[-1][0], high
+        elif low < high:
+            spans.append((low, high))
+    return tuple(spans)
+
+
+def _within(phase: Phase, start: int, stop: int | None) -> tuple[int, int]:
+    """Return what a phase has of a span."""
+    return max(start, phase.start), min(_END if stop is None else stop, _END if phase.stop is None else phase.stop)
+
+
+def _epochs_between(
+    stream: Stream, feed: Feed, start: int, stop: int | None
+) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return the positions (low, high) of a span in the phase of a feed, and the epochs (first, one past the last)."""
     phase = stream.phases[feed.phase]
-    low = max(start, phase.start)
-    high = min(_END if stop is None else stop, _END if phase.stop is None else phase.stop)
+    low, high = _within(phase, start, stop)
     if low >= high:
-        return low, low, 0, 0
+        return (low, low), (0, 0)
     which = next(at for at, leaf in enumerate(phase.leaves) if any(mine is feed for mine in leaf.feeds))
     numbers = np.array([phase.counts(low)[which], phase.counts(high)[which] - 1])
-    if numbers[0] > numbers[1]:
-        return low, low, 0, 0
+    if numbers[0] > numbers[1]:  # the source has nothing there
+        return (low, high), (0, 0)
     _, _, epochs = phase.leaves[which].at(numbers)
-    return low, high, int(epochs[0]), int(epochs[1]) + 1
+    return (low, high), (int(epochs[0]), int(epochs[1]) + 1)
 
 
 def _told(seen: Seen, record: str, global_batch: int | None, world_size: int, strided: bool) -> Iterator[Found]:
@@ -228,6 +278,12 @@ def _dropped(stream: Stream, record: str, progress: Progress) -> Dropped:
     homes = {version.repository.url: version.repository for version in versions.values()}
     forgot = [home for home in homes.values() if overlay_of(home, home.view()).redaction_of(record) is not None]
     raise missing_record((forgot or [*homes.values()])[0], record, "the tables of the stream or behind them")
+
+
+def _check_id(record_id: object) -> None:
+    if not isinstance(record_id, str):
+        hint = "stream.records(start, stop) tells the ids of the records at positions"
+        raise InvalidInputError(f"the id of a record is a text, not {type(record_id).__name__}", hint=hint)
 
 
 def _check_span(start: int, stop: int | None) -> None:

@@ -12,7 +12,7 @@ from pyfactory.stream.feed import StreamTable
 from pyfactory.stream.planning import Plan
 from pyfactory.stream.shards import OpenShards
 
-__all__ = ["differences", "identity_of", "redactions_of", "versions_of"]
+__all__ = ["differences", "identity_of", "redactions_named", "redactions_of", "versions_of"]
 
 
 def identity_of(asked: Sequence[AskedPhase], seed: int, plan: Plan) -> dict[str, Any]:
@@ -27,6 +27,13 @@ def redactions_of(tables: Sequence[StreamTable], shards: OpenShards) -> dict[str
     """Return what was forgotten of each table, by its version digest; see `Stream.redactions`."""
     found = {table.version.digest: shards.masks(number).identities for number, table in enumerate(tables)}
     return {digest: states for digest, states in found.items() if states}
+
+
+def redactions_named(tables: Sequence[StreamTable], shards: OpenShards) -> dict[str, Any]:
+    """Return what an identity says of redactions: nothing if there are none."""
+    redactions = {name: states[-1] for name, states in redactions_of(tables, shards).items()}
+    alone = len({table.version.digest for table in tables}) == 1
+    return {} if not redactions else {"redactions": next(iter(redactions.values())) if alone else redactions}
 
 
 def differences(here: Any, there: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -13,7 +13,7 @@ from pyfactory.order.interleave import reduce_weights
 from pyfactory.repo.names import check_table_name
 from pyfactory.repo.version import Version
 
-__all__ = ["Mixture", "Source", "Weight"]
+__all__ = ["Mixture", "Source", "Weight", "as_mixture"]
 
 Weight = str | int | Decimal
 """A share: a decimal in quotes, such as "0.7", or an integer."""
@@ -89,6 +89,23 @@ class Mixture:
 
     def __len__(self) -> int:
         return len(self.weights)
+
+
+def as_mixture(given: object) -> Mixture:
+    """Return what a stream is to be made of as a mixture: itself, or one of a single version.
+
+    Raises:
+        InvalidInputError: It is neither.
+    """
+    if isinstance(given, Mixture):
+        return given
+    if isinstance(given, Version):
+        return Mixture({given.table: given})
+    hint = 'take repo.version("corpus", "v1")'
+    if isinstance(given, str):
+        table, _, ref = given.partition("@")
+        hint = f'take repo.version("{table}", "{ref or "main"}")'
+    raise InvalidInputError(f"a stream is of a version of a table or a Mixture, not {type(given).__name__}", hint=hint)
 
 
 def _source(name: object, given: object) -> Source:

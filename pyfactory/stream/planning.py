@@ -188,9 +188,8 @@ class _Planner:
             raise InvalidInputError("nothing of it has come yet", hint="leave out unseen_only")
         if reached.leaf is not None:
             if reached.cut != key:
-                raise InvalidInputError(
-                    "it is still delivering what was unseen before", hint="begin the phase when that has come"
-                )
+                hint = self._when_come(asked.name)
+                raise InvalidInputError("it is still delivering what was unseen before", hint=hint)
             tail, added = (self._again(feed) for feed in (reached.leaf.tail, reached.leaf.added))
             return replace(reached.leaf, weight=asked.weight, begin=reached.index, tail=tail, added=added)
         self._cut(recipe, new)  # its cap counts samples of the new version, which the phase may not get to
@@ -203,6 +202,15 @@ class _Planner:
         leaf = self._unseen_leaf(recipe, asked, old, geometry, reached.index)
         self._reached[asked.name] = _Reached(key, 0, leaf.epoch + 1, leaf)
         return leaf
+
+    def _when_come(self, name: str) -> str:
+        """Return the hint that tells when the unseen samples of a source have all come, if no other phase begins."""
+        leaves = self._phases[-1].leaves
+        split = Interleave(np.array([leaf.weight for leaf in leaves], np.uint64))
+        ends = {leaf.name: _end_of(split, leaves, which) for which, leaf in enumerate(leaves)}
+        if ends.get(name, END) == END or ends[name] > min(ends.values()):  # others end before, and it comes sooner
+            return "pyfactory stream stats of the stream without this phase shows when that has come"
+        return f"that has come at position {self._phases[-1].start + ends[name]}: begin the phase behind it"
 
     def _unseen_leaf(
         self, recipe: Recipe, asked: AskedSource, old: Version, geometry: Geometry, index: int

@@ -38,7 +38,8 @@ class RecordSpan:
         start: First token of the record that is read.
         stop: One past the last.
         tokens: Tokens of the whole record.
-        origin: (digest of the raw file, line or row in it, from 1), None where the table does not say.
+        origin: (digest of the raw file, line or row in it, from 1), None in tables that a job built: only raw ones
+            know it, and `pyfactory find REPO ID` looks there.
     """
 
     position: int

@@ -11,6 +11,7 @@ from pyfactory.errors import CorruptError, NotFoundError
 from pyfactory.repo.version import Version
 from pyfactory.shard.blank import is_forgotten
 from pyfactory.stream.feed import Feed
+from pyfactory.stream.masks import IGNORE
 from pyfactory.stream.stream import Stream
 
 __all__ = ["describe_sample"]
@@ -21,7 +22,8 @@ def describe_sample(stream: Stream, position: int) -> dict[str, Any]:
 
     The inputs only: the text of a record ends where the sample does. Keys: position, phase, source, table, commit,
     resolved, version, epoch (of the source), samples (of an epoch of it), addresses (shard, digest, first, length),
-    records (id, origin, start, stop, tokens, text), padding (input tokens that are none).
+    records (id, origin, start, stop, tokens, text), padding (input tokens that are none), targets (tokens that are
+    predicted).
 
     Raises:
         NotFoundError: The table has no tokenizer to show its tokens with.
@@ -32,6 +34,8 @@ def describe_sample(stream: Stream, position: int) -> dict[str, Any]:
     pieces = zip(addresses.shard.tolist(), addresses.first.tolist(), addresses.length.tolist(), strict=True)
     records = _texts(stream, position, feed)
     length = stream.phases[feed.phase].recipe.sequence_length
+    targets = np.empty((1, length), np.int64)
+    stream.fill(addresses, targets=targets)
     return {
         "position": position,
         "phase": feed.phase,
@@ -48,6 +52,7 @@ def describe_sample(stream: Stream, position: int) -> dict[str, Any]:
         ],
         "records": records,
         "padding": length - sum(record["stop"] - record["start"] for record in records),
+        "targets": int((targets != IGNORE).sum()),
     }
 
 

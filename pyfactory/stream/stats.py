@@ -10,12 +10,15 @@ from pyfactory.errors import InvalidInputError
 from pyfactory.order.packing import Concat, Runs
 from pyfactory.shard.packing_table import PackingTable
 from pyfactory.stream.feed import Feed
+from pyfactory.stream.masks import IGNORE
 from pyfactory.stream.phase import END, Leaf, Phase, UnseenLeaf, WholeLeaf
 from pyfactory.stream.stream import Stream
 
 __all__ = ["input_tokens", "stream_stats"]
 
 _CHUNK = 1 << 20  # samples counted at a time
+_LOOKED_AT = 1000  # samples of a phase whose targets are looked at
+_TARGETS = 1 << 20  # and how many targets at a time
 
 
 def stream_stats(stream: Stream, stop: int | None = None) -> dict[str, Any]:
@@ -25,7 +28,8 @@ def stream_stats(stream: Stream, stop: int | None = None) -> dict[str, Any]:
     were counted), end (None: endless), phases: start, stop, recipe, positions, tokens (useful inputs), padding (share
     of the inputs), sources: name, table, commit, asked, weight, samples (of an epoch), positions, share, tokens,
     token_share, epochs (begun with and reached); of a source on its way to a new version, `unseen` in place of these:
-    old and added samples, removed records and tokens.
+    old and added samples, removed records and tokens. A phase with a response template also has `without_targets`, for
+    which its first samples are read: of so many (`of`), those in which nothing is predicted (`samples`).
 
     Args:
         stream: The stream.
@@ -37,10 +41,18 @@ def stream_stats(stream: Stream, stop: int | None = None) -> dict[str, Any]:
     last = stream.phases[-1]
     if stop is None:
         stop = min(last.start + last.samples, END) if last.stop is None else last.stop
-    elif not 0 < stop <= (END if last.stop is None else last.stop):
-        raise InvalidInputError(f"there is nothing to count before position {stop}", hint="give a later position")
+    else:
+        _check_stop(stop, last.stop)
     phases = [_phase(stream, phase, stop) for phase in stream.phases if phase.start < stop]
     return {"seed": stream.seed, "positions": stop, "end": last.stop, "phases": phases}
+
+
+def _check_stop(stop: int, end: int | None) -> None:
+    if stop < 1:
+        raise InvalidInputError(f"there is nothing to count before position {stop}", hint="give a later position")
+    if stop > (END if end is None else end):
+        hint = "positions are 0 to 2^62 - 1" if end is None else f"the stream ends at position {end}"
+        raise InvalidInputError(f"there are not all positions before {stop}", hint=f"{hint}: count up to there")
 
 
 def input_tokens(feed: Feed, length: int, start: int, stop: int) -> int:
@@ -79,7 +91,7 @@ def _phase(stream: Stream, phase: Phase, stop: int) -> dict[str, Any]:
     for source in sources:
         source["share"] = round(source["positions"] / max(upto - phase.start, 1), 6)
         source["token_share"] = round(source["tokens"] / tokens, 6) if tokens else 0.0
-    return {
+    found: dict[str, Any] = {
         "start": phase.start,
         "stop": phase.stop,
         "recipe": phase.recipe.to_value(),
@@ -88,6 +100,20 @@ def _phase(stream: Stream, phase: Phase, stop: int) -> dict[str, Any]:
         "padding": round(1 - tokens / ((upto - phase.start) * length), 6),
         "sources": sources,
     }
+    if phase.recipe.response_template:
+        found["without_targets"] = _without_targets(stream, phase, upto)
+    return found
+
+
+def _without_targets(stream: Stream, phase: Phase, stop: int) -> dict[str, int]:
+    length, stop, empty = phase.recipe.sequence_length, min(stop, phase.start + _LOOKED_AT), 0
+    step = max(_TARGETS // length, 1)
+    for low in range(phase.start, stop, step):
+        positions = np.arange(low, min(low + step, stop))
+        targets = np.empty((len(positions), length), np.int64)
+        stream.fill(stream.addresses(positions), targets=targets)
+        empty += int((targets == IGNORE).all(axis=1).sum())
+    return {"samples": empty, "of": stop - phase.start}
 
 
 def _source(stream: Stream, leaf: Leaf, count: int, length: int) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from pyfactory.order.recipe import Recipe
 from pyfactory.stream.addresses import Addresses
 from pyfactory.stream.asking import AskedPhase, Change, asked_phase, changed_phase
 from pyfactory.stream.filling import fill_phases
-from pyfactory.stream.identity import identity_of, redactions_of, versions_of
-from pyfactory.stream.mixture import Mixture, Weight
+from pyfactory.stream.identity import identity_of, redactions_named, redactions_of, versions_of
+from pyfactory.stream.mixture import Mixture, Weight, as_mixture
 from pyfactory.stream.phase import END, Phase
 from pyfactory.stream.places import Places
 from pyfactory.stream.planning import make_plan
@@ -31,8 +31,7 @@ __all__ = ["Stream"]
 
 Int64s = NDArray[np.int64]
 
-# Tokens hashed at a time by digest(): 8 MB of int64.
-_DIGEST_TOKENS = 1 << 20
+_DIGEST_TOKENS = 1 << 20  # hashed at a time by digest(): 8 MB of int64
 
 
 class Stream:
@@ -82,10 +81,9 @@ class Stream:
         response_template: Sequence[int] | None = None,
         require: str = "",
     ) -> None:
-        template = tuple(response_template or ())
+        template = () if response_template is None else response_template
         recipe = Recipe(sequence_length, block_size, window, packing, across_documents, fill, template)
-        mixture = version if isinstance(version, Mixture) else Mixture({version.table: version})
-        self._open((asked_phase(0, recipe, mixture),), seed, require, {})
+        self._open((asked_phase(0, recipe, as_mixture(version)),), seed, require, {})
 
     def _open(
         self,
@@ -191,7 +189,7 @@ class Stream:
 
         It names redactions only if some took tokens out of the tables; see `redactions`.
         """
-        return identity_of(self._asked, self.seed, self._plan) | self._redacted()
+        return identity_of(self._asked, self.seed, self._plan) | redactions_named(self.tables, self._shards)
 
     @property
     def redactions(self) -> dict[str, list[dict[str, Any]]]:
@@ -200,11 +198,6 @@ class Stream:
         The first call looks through the manifests if anything was ever forgotten, else it is free.
         """
         return redactions_of(self.tables, self._shards)
-
-    def _redacted(self) -> dict[str, Any]:
-        redactions = {name: states[-1] for name, states in self.redactions.items()}
-        alone = len({table.version.digest for table in self.tables}) == 1
-        return {} if not redactions else {"redactions": next(iter(redactions.values())) if alone else redactions}
 
     def addresses(self, positions: Sequence[int] | Int64s) -> Addresses:
         """Return where the samples at positions are; positions beyond an epoch are later epochs.
@@ -245,18 +238,31 @@ class Stream:
     def records(self, start: int, stop: int) -> Iterator[RecordSpan]:
         """Yield the records of positions [start, stop) with their origins, sample by sample, in the order of reading.
 
-        The last token of a sample may be a target alone; it is included. O(documents of the samples).
+        The last token of a sample may be a target alone; it is included. O(documents of the samples). A table that a
+        job built knows no raw files: origins are None, and `pyfactory find REPO ID` tells file and line.
         """
         return records_of(self, start, stop)
 
-    def find(self, record_id: str, **asked: Any) -> Finding:
-        """Return every position at which a record is read, with train step and lane; see `stream.find.find`.
+    def find(
+        self,
+        record_id: str,
+        *,
+        epochs: range | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        global_batch: int | None = None,
+        world_size: int | None = None,
+        strided: bool = False,
+    ) -> Finding:
+        """Return the positions at which a record is read, or what dropped it; see `stream.find.find` for more.
 
-        A record that a job dropped answers with its kept twin, or with the filter that dropped it.
+        Positions are those of [start, stop); without `stop`, those of the epoch each source is in at `start`, or of
+        `epochs`. `global_batch`, `world_size` and `strided` are those of the loader: they tell train steps and lanes.
         """
         from pyfactory.stream.find import find  # here: training needs none of it
 
-        return find(self, record_id, **asked)
+        lanes: Any = {"global_batch": global_batch, "world_size": world_size, "strided": strided}
+        return find(self, record_id, epochs=epochs, start=start, stop=stop, **lanes)
 
     def digest(self, start: int, stop: int) -> Digest:
         """Return the hash of the token content of positions [start, stop).

@@ -85,6 +85,9 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: int) -> None
         (["verify", "REPO", "--resume", "file"], "it goes on where it was cut off"),
         (["gc", "REPO"], "the next gc finishes"),
         (["sql", "REPO", "select 1"], "nothing was changed"),
+        (["find", "REPO", "doc-1"], "nothing was changed"),
+        (["sample", "REPO", "corpus", "--seed", "1"], "nothing was changed"),
+        (["stream", "stats", "REPO", "corpus", "--seed", "1"], "nothing was changed"),
     ],
 )
 def test_what_was_interrupted_says_what_is_left(

@@ -42,7 +42,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_trace_reads_the_checkpoint_and_the_repository(line: Path) -> None:
     script = f"""
 import pyfactory as pf
-repo = pf.Repository.open({str(line / "repo")!r})
+repo = pf.Repository.open({str(line / "repo" / ".." / "repo")!r})
 loader = pf.DataLoader(pf.Stream(repo.version("corpus", "v1"), seed=7, sequence_length=16), batch_size=2)
 with pf.Run(repo, loader) as run:
     next(iter(loader))
@@ -56,4 +56,6 @@ with pf.Run(repo, loader) as run:
     assert [file["name"] for file in found["raw_files"]] == ["docs.jsonl"]
     assert [job["output"] for job in found["jobs"]] == ["corpus"]
     assert found["unknown"] == []
-    assert "docs.jsonl" in typed("trace", line / "a.pt").stdout
+    shown = typed("trace", line / "a.pt").stdout
+    assert "docs.jsonl" in shown and f"corpus of commit {found['jobs'][0]['commit'][:12]} was built by job" in shown
+    assert f"in {(line / 'repo').resolve().as_uri()}\n" in shown

@@ -68,6 +68,9 @@ def test_a_step_that_would_have_two_shapes_is_refused_at_once(plain):
     with pytest.raises(InvalidInputError, match=r"at position 1001, in the middle of the train step \[1000, 1008\)"):
         next(iter(loader))
     moved = DataLoader(stream, 2, global_batch=8, rank=0, world_size=2)
+    with pytest.raises(InvalidInputError, match=r"in the middle of the train step \[1000, 1008\)"):
+        moved.load_state_dict({**loader.state_dict(), "position": 992})
+    assert moved.cursor == 0, "a state that is refused changes nothing"
     moved.load_state_dict({**loader.state_dict(), "position": 1})
     assert next(iter(moved))["span"] == (1, 9)
 
@@ -138,11 +141,11 @@ def test_an_old_checkpoint_goes_on_in_the_extended_stream(plain, start, world, b
     rows = {}
     for rank in range(world):
         loader = DataLoader(extended, batch_size, global_batch=8, rank=rank, world_size=world)
-        loader.load_state_dict(state)
         if (24 - start) % 8:
             with pytest.raises(InvalidInputError, match="in the middle of the train step"):
-                next(iter(loader))
+                loader.load_state_dict(state)
             continue
+        loader.load_state_dict(state)
         for batch in islice(loader, loader.accumulation):
             rows |= zip(batch["indices"].tolist(), batch["input_ids"].tolist(), strict=True)
     expected = range(start, start + 8) if (24 - start) % 8 == 0 else []
@@ -155,7 +158,7 @@ def test_a_phase_before_the_position_of_a_state_is_refused(plain):
     with pytest.raises(InvalidInputError, match="a phase before the current position"):
         DataLoader(plain.then(at=24, sequence_length=16), 4).load_state_dict(state)
     DataLoader(plain.then(at=28, sequence_length=16), 4).load_state_dict(state)
-    with pytest.raises(InvalidInputError, match="another stream: then is None here"):
+    with pytest.raises(InvalidInputError, match="another stream: the state has a phase at 24"):
         DataLoader(plain, 4).load_state_dict(DataLoader(plain.then(at=24, sequence_length=16), 4).state_dict())
 
 

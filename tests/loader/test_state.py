@@ -45,15 +45,25 @@ def test_a_phase_before_the_current_position_is_refused(listed, has, position, a
 
 def test_more_or_other_phases_are_another_stream():
     """Catches: a comparison that stops at the shorter list."""
-    with pytest.raises(InvalidInputError, match=r"another stream: then is None here"):
-        checked_position(state_of(identity_of(1)), identity_of(0))
-    with pytest.raises(InvalidInputError, match=r"another stream: then is "):
-        checked_position(state_of(identity_of(2)), identity_of(1))
+    for listed, has, said in ((1, 0, "a phase at 100"), (2, 0, "phases at 100, 250"), (2, 1, "a phase at 250")):
+        with pytest.raises(InvalidInputError, match=f"another stream: the state has {said} that this stream") as e:
+            checked_position(state_of(identity_of(listed)), identity_of(has))
+        assert e.value.hint == "extend the stream with `then` as the run did"
+    with pytest.raises(InvalidInputError, match=r"another stream: seed is 4 here and 3 in .*; the state has a phase"):
+        checked_position(state_of(identity_of(1)), identity_of(0) | {"seed": 4})
     moved = copy.deepcopy(identity_of(2))
     moved["then"][0]["at"] = 120
     for there in (moved, moved | {"then": moved["then"][:1]}):
         with pytest.raises(InvalidInputError, match=r"then\[0\].at is 100 here and 120 in the state"):
             checked_position(state_of(there), identity_of(2))
+
+
+def test_a_difference_is_shown_in_short():
+    """Catches: a thousand characters of Python in a message."""
+    long = [{"name": f"source{i}", "version": "b" * 64} for i in range(50)]
+    with pytest.raises(InvalidInputError, match=r"another stream: sources is \[.*\.\.\. here and \[") as caught:
+        checked_position(state_of(identity_of(0)), identity_of(0) | {"sources": long})
+    assert len(caught.value.message) < 300
 
 
 @pytest.mark.parametrize("then", [7, {}, "x", [None], [{}], None])

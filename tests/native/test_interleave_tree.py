@@ -225,5 +225,4 @@ def test_what_two_ways_and_mixtures_refuse() -> None:
         Mixture(ones, [order, order], np.zeros(1, np.int64))
     late = Mixture(ones, [order, order], np.array([LARGEST - 1, 0]))
     assert late.samples_at(np.array([0, 1]))[2].tolist() == [(LARGEST - 1) // 5, 0]
-    with pytest.raises(IndexError, match="outside"):  # the index after the last
-        late.samples_at(np.array([2]))
+    assert late.samples_at(np.array([2]))[2].tolist() == [LARGEST // 5]  # an index may lie behind the last position

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +233,35 @@ def test_of_several_repositories_the_one_that_forgot_it_answers(names: str) -> N
     mixture = {name: (repo.version("corpus", "v1"), "1") for name, repo in zip(names, repos, strict=True)}
     with pytest.raises(NotFoundError, match="forgotten on"):
         find(Stream(Mixture(mixture), seed=1, sequence_length=4), "doc-3")
+
+
+def test_searched_is_where_nothing_is_left_out() -> None:
+    """Catches: positions called searched that hold more of a record, and a search that is told too short."""
+    stream = mixed()
+    for record in ("doc-0", "doc-1", "doc-3"):
+        wanted = scanned(stream, 0, 400)[record]
+        for asked in ({}, {"start": 20}, {"start": 50}, {"epochs": range(1, 2)}, {"start": 10, "stop": 90}):
+            answer = find(stream, record, **asked)  # type: ignore[arg-type]
+            spans = answer.searched
+            assert (spans or "epochs" in asked) and all(low < high for low, high in spans)
+            assert all(one[1] < two[0] for one, two in pairwise(spans))
+            found = {one.position for one in answer.found}
+            for low, high in spans:
+                assert {at for at in wanted if low <= at < high} == {at for at in found if low <= at < min(high, 400)}
+        assert find(stream, record, start=10, stop=90).searched == ((10, 90),)
+    alone = memory_stream(numbered([7, 3, 20, 9, 2]), (2,), sequence_length=4, seed=1)
+    samples = len(alone)
+    assert find(alone, "doc-2").searched == ((0, samples),)
+    assert find(alone, "doc-2", start=samples + 1).searched == ((samples + 1, 2 * samples),)
+    assert find(alone, "doc-2", epochs=range(1, 3)).searched == ((samples, 3 * samples),)
+
+
+def test_what_is_no_id_and_no_version_is_refused() -> None:
+    stream = memory_stream(numbered([7, 3, 20]), sequence_length=4, seed=1)
+    with pytest.raises(InvalidInputError, match="is a text, not int"):
+        stream.find(5)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError) as refused:
+        Stream("web@v1", seed=1)  # type: ignore[arg-type]
+    assert 'repo.version("web", "v1")' in refused.value.hint
+    told = stream.find("doc-1", stop=9, global_batch=4, world_size=2, strided=True)
+    assert told == find(stream, "doc-1", stop=9, global_batch=4, world_size=2, strided=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -135,6 +137,44 @@ def test_another_length_begins_an_epoch(repo) -> None:
     with pytest.raises(InvalidInputError, match="one array"):
         longer.tokens(np.arange(n, n + 4))
     assert longer.digest(0, n + 2) == stream.digest(0, n + 2)
+
+
+@pytest.mark.parametrize("change", [{"sequence_length": 9}, {"block_size": 2}, {"block_size": 2, "window": 2}])
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_at_the_end_of_an_epoch_the_next_one_begins(repo, change, epochs) -> None:
+    """Catches: an epoch that is left out where one ends exactly, and a change of shuffling that is taken for none."""
+    stream = Stream(repo.version("a", "v1"), seed=1, sequence_length=L, window=3)
+    n = len(stream)
+    longer = stream.then(at=epochs * n, **change)
+    other = Stream(repo.version("a", "v1"), seed=1, **{"sequence_length": L, "window": 3, **change})
+    m = len(other)
+    rows = longer.tokens(np.arange(epochs * n, epochs * n + m))
+    assert rows.tolist() == other.tokens(np.arange(epochs * m, (epochs + 1) * m)).tolist()
+    # Another window begins a new epoch in the middle of one, too.
+    again = longer.then(at=epochs * n + 1, window=1)
+    assert again.phases[2].leaves[0].begin == (epochs + 1) * m
+
+
+def test_the_last_position_is_one_also_behind_a_phase(repo) -> None:
+    """Catches: an index beyond 2^62, where a source began the phase behind its first sample, that is taken for none."""
+    for stream in (
+        Stream(repo.version("a", "v1"), seed=1, sequence_length=L).then(at=5, sequence_length=9),
+        Stream(mixture(repo, {"a": 1, "b": 1}), seed=1, sequence_length=L).then(at=5, weights={"a": 3, "b": 1}),
+    ):
+        last = np.array([2**62 - 1, 2**62 - 7])
+        assert (stream.position_of(stream.addresses(last)) == last).all()
+        assert stream.find("a-1").found
+
+
+def test_other_artifacts_of_the_same_rows_change_nothing(repo) -> None:
+    """Catches: an epoch that begins anew because a packing was made for the table."""
+    version = repo.version("a", "v1")
+    state = replace(version.state, artifacts={"notes": repo.objects.put(b"notes")})
+    noted = replace(version, state=state)
+    assert noted.digest != version.digest
+    stream = Stream(version, seed=1, sequence_length=L)
+    longer = stream.then(at=5, version=noted)
+    assert longer.digest(0, 40) == stream.digest(0, 40)
 
 
 @pytest.mark.parametrize("at", [1, 17, 40])

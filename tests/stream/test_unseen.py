@@ -160,10 +160,28 @@ def test_weights_may_change_while_it_lasts() -> None:
         for source in phase["sources"]
         if "unseen_since" in source
     ] == [before.digest] * 2
+    # The same, said as a mixture that goes on with the new version.
+    whole = mixed.then(at=10, versions={"t": after}, unseen_only=True)
+    whole = whole.then(at=20, mixture=Mixture({"t": (after, 3), "x": (other, 1)}))
+    assert whole.digest(0, stop + 20) == stream.digest(0, stop + 20)
     positions = np.arange(stop + 20)
     assert (stream.position_of(stream.addresses(positions)) == positions).all()
     with pytest.raises(InvalidInputError, match="still delivering"):
         mixed.then(at=10, versions={"t": after}, unseen_only=True).then(at=20, versions={"t": before}, unseen_only=True)
+
+
+def test_who_comes_too_early_learns_when_to_come() -> None:
+    """Catches: a position in the hint at which the phase is refused as well, or one that is too late."""
+    old, new = named_documents("o", [101], 0), named_documents("n", [101], 10_000)
+    before, after = two_versions([old], [new], append=True)
+    stream = Stream(before, seed=1, sequence_length=L).then(at=10, version=after, unseen_only=True)
+    end = stream.phases[2].start
+    with pytest.raises(InvalidInputError, match="still delivering") as refused:
+        stream.then(at=15, version=before, unseen_only=True)
+    assert f"at position {end}: begin the phase behind it" in refused.value.hint
+    with pytest.raises(InvalidInputError, match="still delivering"):
+        stream.then(at=end, version=before, unseen_only=True)
+    assert stream.then(at=end + 1, version=before, unseen_only=True).phases[3].start == end + 1
 
 
 def test_refusals() -> None:
