@@ -86,7 +86,8 @@ class Store(Protocol):
     def replace(self, key: str, content: Buffer, *, durable: bool = True) -> None:
         """Store an object whether or not the key is taken, atomically; nothing that is lost with it may matter.
 
-        `durable=False` need not wait for the disk: after a power loss there may be the old object, or rubbish.
+        `durable=False` is for what carries its own check sum: it need neither wait for the disk nor be atomic, so that
+        others may see rubbish while it is written, and after a kill or a power loss.
         """
 
     def delete(self, key: str) -> None:

@@ -21,6 +21,7 @@ from pyfactory.core.digest import Buffer
 from pyfactory.core.durable import (
     create_exclusive,
     link_exclusive,
+    overwrite,
     sync_file,
     sync_folder,
     translate_os_error,
@@ -114,8 +115,11 @@ class LocalStore:
         return created
 
     def replace(self, key: str, content: Buffer, *, durable: bool = True) -> None:
-        """Store an object whether or not the key is taken, atomically."""
-        write_atomic(self._place(key, durable=durable), content, staging=self._tmp, durable=durable)
+        """Store an object whether or not the key is taken; atomically, if it is to be durable."""
+        if durable:
+            write_atomic(self._place(key), content, staging=self._tmp)
+        else:
+            overwrite(self.path(key), content)
 
     def delete(self, key: str) -> None:
         """Remove an object; an absent one is fine. After a power loss it may be back: deleting again is harmless."""
@@ -147,17 +151,14 @@ class LocalStore:
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 raise NotFoundError(f"there is no object {key} in {self.root}") from None
 
-    def _place(self, key: str, *, durable: bool = True) -> Path:
+    def _place(self, key: str) -> Path:
         path = self.path(key)
         with translate_os_error(path.parent):
             self._tmp.mkdir(exist_ok=True)
             if not self._swept:
                 self._swept = True
                 _sweep(self._tmp, time.time())
-            if durable:
-                self._settle(path.parent)
-            else:
-                path.parent.mkdir(parents=True, exist_ok=True)
+            self._settle(path.parent)
         return path
 
     def _settle(self, folder: Path) -> None:

@@ -10,6 +10,7 @@ from pyfactory.core.durable import (
     create_exclusive,
     is_disk_full,
     link_exclusive,
+    overwrite,
     sync_file,
     sync_folder,
     translate_os_error,
@@ -73,6 +74,14 @@ def test_write_atomic(tmp_path: Path, apart: bool) -> None:
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["file"]
 
 
+def test_overwrite_leaves_nothing_of_what_was_there(tmp_path: Path) -> None:
+    """Catches: the file is not cut where the new content ends."""
+    for content in (b"one", b"three" * 100_000, b"", b"two"):
+        overwrite(tmp_path / "new/folder/file", memoryview(content))
+        assert (tmp_path / "new/folder/file").read_bytes() == content
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["file"]
+
+
 @pytest.mark.parametrize("apart", [False, True])
 def test_create_exclusive(tmp_path: Path, apart: bool) -> None:
     folder, staging = tmp_path / "folder", tmp_path / "staging"
@@ -90,6 +99,7 @@ def test_a_failed_write_leaves_nothing_and_names_the_file(tmp_path: Path) -> Non
     for write in (write_atomic, create_exclusive):
         with pytest.raises(NotFoundError, match="nowhere/file"):
             write(tmp_path / "nowhere/file", b"x")
+    for write in (write_atomic, create_exclusive, overwrite):
         with pytest.raises(InvalidInputError, match=r"folder: .*directory"):
             write(tmp_path / "folder", b"x")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]

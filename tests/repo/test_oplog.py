@@ -102,6 +102,21 @@ def test_absurd_hints_and_summaries_cost_time_only(absurd: int, long_log: tuple[
     assert OperationLog(store).view() == view
 
 
+def test_a_hint_read_while_it_is_overwritten_is_not_believed() -> None:
+    """A local store writes it in place. Catches: the check sum is not looked at, or does not cover the refs."""
+    store = MemoryStore()
+    log, hints = OperationLog(store), []
+    view = initialise(log, "Ada")
+    for n in range(3):
+        view = publish(log, view, [Change("branch/b", view.refs.get("branch/b"), moved(n))], "Ada", "")
+        hints.append(store.get(HINT))
+    assert len(hints[1]) == len(hints[2])
+    for before, after in ((hints[1], hints[2]), (hints[2], hints[1])):
+        for at in range(len(before)):
+            store.replace(HINT, after[:at] + before[at:])
+            assert OperationLog(store).view() == view
+
+
 def test_a_hint_that_cannot_be_read_or_written_is_nobodys_loss() -> None:
     def refuse(_: int, method: str, key: str) -> None:
         if key.startswith(("hint/", "summary/")):
